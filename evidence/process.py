@@ -1,0 +1,125 @@
+"""What an attestor says about one process: its core record, and a look at it.
+
+The core record holds what cannot change while the process lives without exec; the process key
+is made for it. A look holds what was seen at one moment, and is taken before and after a quote.
+Paths are labels for people: digests decide.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+from evidence.shapes import Message, Shape
+
+LAUNCHED = "launched"
+ATTACHED = "attached"
+BINDINGS = (LAUNCHED, ATTACHED)
+"""How the process came to the attestor, strongest first."""
+
+PEER_PROOFS = ("child", "pidfs", "pidfd", "pid")
+"""How the attestor knows which process speaks, strongest first: its own child; a pidfd with an
+inode of its own (Linux 6.9); a pidfd (6.5); a pid number that a pidfd kept from being reused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreRecord(Message):
+    """The unchanging part of one process's record."""
+
+    TYPE: ClassVar[str] = "procseal core 1"
+
+    node: str
+    instance: bytes
+    """SHA-256 of the attestor's instance key, 32 bytes."""
+    boot: str
+    """/proc/sys/kernel/random/boot_id."""
+    pid: int
+    """In the initial pid namespace."""
+    pidfs_inode: int
+    """Inode of the process's pidfd; 0 before Linux 6.9."""
+    start_ticks: int
+    """/proc/PID/stat field 22, in clock ticks since boot."""
+    uid: int
+    user: str
+    """The uid's name on the node, empty where it has none."""
+    executable: bytes
+    """SHA-256 of the executable's bytes, 32 bytes."""
+    unit: str
+    """Last component of the process's cgroup: the systemd unit; empty for the root cgroup."""
+    binding: str
+    """One of BINDINGS."""
+    peer_proof: str
+    """One of PEER_PROOFS."""
+    use_key: bytes
+    """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes."""
+    identity: str
+    """The SPIFFE ID asked for; empty where exactly one workload has to match."""
+
+    def digest(self) -> bytes:
+        """Return SHA-256 of the record, the outsideInfo of the process key."""
+        return hashlib.sha256(self.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedFile(Shape):
+    """A file that a process runs or maps executable."""
+
+    path: bytes
+    """The kernel's label, in nobody's particular mount namespace."""
+    digest: bytes
+    """SHA-256 of the whole file as read through /proc/PID/map_files or /proc/PID/exe."""
+    device: int
+    inode: int
+    size: int
+    """Bytes."""
+    links: int
+    """0: the file has been deleted."""
+    filesystem: int
+    """The f_type of statfs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapping(Shape):
+    """An executable mapping of a file."""
+
+    file: int
+    """Index into the look's `files`."""
+    start: int
+    offset: int
+    length: int
+    """Bytes, as are `offset` and `anonymous`."""
+    anonymous: int
+    """Bytes of the mapping that are no longer the file's (smaps `Anonymous:`)."""
+    is_writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Shape):
+    """What was seen of a process at one moment."""
+
+    boot: str
+    pid: int
+    pidfs_inode: int
+    start_ticks: int
+    executable: MappedFile
+    """What /proc/PID/exe opens; a claim of the process's until the mappings agree."""
+    files: tuple[MappedFile, ...]
+    mappings: tuple[Mapping, ...]
+    anonymous_executable: int
+    """Bytes of executable memory that no file holds; vdso and vsyscall are not counted."""
+    tracer: int
+    """TracerPid, 0 for none."""
+    uids: tuple[int, ...]
+    """Real, effective, saved, file system."""
+    gids: tuple[int, ...]
+    capabilities: int
+    """CapEff, a bit set."""
+    no_new_privs: bool
+    seccomp: int
+    """0 none, 1 strict, 2 filter."""
+    cgroup: str
+    namespaces: tuple[int, ...]
+    """Inodes of the user, pid, mnt, net, ipc, uts and cgroup namespaces, in this order."""
+    is_user_namespace_initial: bool
+    is_pid_namespace_initial_owned: bool
+    """The pid namespace belongs to the initial user namespace: its pids cannot be forged."""
+    parent: int
