@@ -1,0 +1,67 @@
+"""What a verifier remembers of a node between two appraisals."""
+
+from dataclasses import dataclass
+
+from verifier.reasons import ClockSeen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A process accepted earlier under the node's present AK, reset count and instance."""
+
+    key_name: bytes
+    core: bytes
+    """The encoded CoreRecord that its key was made for."""
+    workload: str
+    """SPIFFE ID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """An enrolled node: its keys do not change."""
+
+    name: str
+    ak_public: bytes
+    """TPMT_PUBLIC."""
+    ek_public: bytes
+    """TPMT_PUBLIC."""
+    instance: bytes
+    """SHA-256 of the instance key accepted in this boot, 32 bytes; empty before the first."""
+    approved_instances: tuple[bytes, ...]
+    """SHA-256 of later instance keys that an operator approved, in order."""
+    known: tuple[Known, ...]
+    clock: ClockSeen | None
+    """The highest that the TPM has signed, in accepted or refused evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One record of the list that has been judged: the stored set's member."""
+
+    register: int
+    algorithm: str
+    """The kernel's name of the digest's algorithm; `violation` for a violation."""
+    digest: bytes
+    path: bytes
+    """A label."""
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How far a boot's measurement list has been judged and found good.
+
+    It belongs to one AK, one reset count and one instance; anything else starts over.
+    """
+
+    ak_name: bytes
+    reset_count: int
+    instance: bytes
+    """SHA-256 of the instance key, 32 bytes."""
+    records: int
+    """Number of records judged: the index of the first one wanted next."""
+    registers: tuple[tuple[int, bytes], ...]
+    """Value so far of each register of the list, sha256 bank, ascending."""
+    policy_version: int
+    root: bytes
+    """Commitment to the stored set: see `verifier.replay.fold_root`, 32 bytes."""

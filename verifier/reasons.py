@@ -1,0 +1,153 @@
+"""Why something was refused: the stable codes, and the one exception of this room.
+
+    Malformed (evidence)   the bytes are not what their format says        -> 400, exit 2
+    Rejected (here)        well-formed, and not trusted; carries findings  -> 403, exit 1
+    anything else          disk, network, TPM: nothing was decided         -> 503, exit 3
+
+A code is on the wire, in the ledger, in logs and in tests: never rename one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from evidence.messages import FindingText
+
+
+class Reason(StrEnum):
+    """Every reason code, by the link of the chain that it breaks."""
+
+    ENROL_NAME = "enrol.name-not-allowed"
+    ENROL_TAKEN = "enrol.name-taken"
+    ENROL_EK_ELSEWHERE = "enrol.ek-enrolled-elsewhere"
+    ENROL_EK_TEMPLATE = "enrol.ek-template-unknown"
+    ENROL_EK_CERTIFICATE_MISSING = "enrol.ek-certificate-missing"
+    ENROL_EK_CERTIFICATE = "enrol.ek-certificate-not-trusted"
+    ENROL_EK_CERTIFICATE_KEY = "enrol.ek-certificate-of-another-key"
+    ENROL_EK_NOT_IN_INVENTORY = "enrol.ek-not-in-inventory"
+    ENROL_AK = "enrol.ak-not-restricted-signing-key"
+    ENROL_CHALLENGE = "enrol.challenge-unknown"
+    ENROL_ANSWER = "enrol.activation-failed"
+
+    NODE_UNKNOWN = "node.unknown"
+    NODE_PENDING = "node.pending"
+    MESSAGE_SIGNATURE = "message.signature-invalid"
+    MESSAGE_INSTANCE = "message.instance-not-accepted"
+
+    CHALLENGE_UNKNOWN = "challenge.unknown"
+    CHALLENGE_EXPIRED = "challenge.expired"
+
+    QUOTE_SIGNATURE = "quote.signature-invalid"
+    QUOTE_TYPE = "quote.not-a-quote"
+    QUOTE_SIGNER = "quote.signer-not-the-enrolled-key"
+    QUOTE_SCHEME = "quote.scheme-not-the-keys"
+    QUOTE_AK = "quote.ak-not-restricted-signing-key"
+    QUOTE_BINDING = "quote.not-bound-to-challenge-and-body"
+    QUOTE_SELECTION = "quote.registers-not-the-requested"
+    QUOTE_DIGEST = "quote.register-values-do-not-match"
+    QUOTE_CLOCK = "quote.clock-not-above-the-last"
+    QUOTE_RESET = "quote.reset-count-lower-than-seen"
+
+    BOOT_AGGREGATE = "boot.aggregate-does-not-match"
+    BOOT_AGGREGATE_MISSING = "boot.aggregate-missing"
+    BOOT_CHANGED = "boot.changed"
+
+    LIST_MISSING = "ima-list.missing"
+    LIST_REPLAY = "ima-list.does-not-replay"
+    LIST_TEMPLATE_HASH = "ima-list.template-hash-does-not-match"
+    LIST_TEMPLATE = "ima-list.template-unknown"
+    LIST_REGISTER = "ima-list.register-unknown"
+    LIST_DIGEST = "ima-list.digest-weak"
+    LIST_BUFFER = "ima-list.buffer-does-not-match-its-digest"
+    LIST_VIOLATION = "ima-list.violation"
+    LIST_UNKNOWN = "ima-list.entry-unknown"
+    LIST_UNKNOWN_ATTESTOR = "ima-list.attestor-entry-unknown"
+    LIST_STORED = "ima-list.stored-part-does-not-match"
+    KERNEL_POLICY_MISSING = "kernel-policy.not-measured"
+    KERNEL_POLICY_UNKNOWN = "kernel-policy.unknown"
+    KERNEL_POLICY_LATE = "kernel-policy.not-loaded-first"
+    KERNEL_POLICY_AGAIN = "kernel-policy.loaded-again"
+
+    INSTANCE_REGISTER = "instance.register-does-not-match"
+    INSTANCE_SECOND = "instance.second-start-not-approved"
+    INSTANCE_SIGNER = "instance.not-the-signer"
+
+    POLICY_EMPTY = "policy.empty"
+    POLICY_OLDER = "policy.older-than-last"
+    POLICY_INVALID = "policy.invalid"
+
+    PROCESS_NOT_WANTED = "process.not-wanted"
+    PROCESS_AMBIGUOUS = "process.more-than-one-workload"
+    PROCESS_NODE = "process.record-of-another-node"
+    PROCESS_INSTANCE = "process.record-of-another-instance"
+    PROCESS_BOOT = "process.record-of-another-boot"
+    PROCESS_CHANGED = "process.changed"
+    PROCESS_WITHDRAWN = "process.withdrawn"
+    PROCESS_UNKNOWN_KEY = "process.key-not-accepted-earlier"
+    PROCESS_EXECUTABLE = "process.executable-unknown"
+    PROCESS_EXECUTABLE_UNMAPPED = "process.executable-not-what-is-mapped"
+    PROCESS_NOT_MEASURED = "process.file-not-in-measurement-list"
+    PROCESS_MAPPED = "process.mapped-file-not-allowed"
+    PROCESS_USER = "process.user-not-the-workloads"
+    PROCESS_UNIT = "process.unit-not-the-workloads"
+    PROCESS_STARTER = "process.starter-not-proven"
+    PROCESS_BINDING = "process.binding-not-allowed"
+    PROCESS_PEER_PROOF = "process.peer-proof-too-weak"
+    PROCESS_DELETED = "process.file-deleted"
+    PROCESS_FILESYSTEM = "process.file-on-unmeasured-file-system"
+    PROCESS_ANONYMOUS = "process.anonymous-executable-memory"
+    PROCESS_WRITABLE = "process.writable-executable-memory"
+    PROCESS_PATCHED = "process.text-patched"
+    PROCESS_TRACED = "process.traced"
+    PROCESS_NAMESPACE = "process.namespace-not-initial"
+    PROCESS_KEY_ATTRIBUTES = "process-key.not-the-template"
+    PROCESS_KEY_CERTIFICATION = "process-key.not-certified-by-the-ak"
+    PROCESS_KEY_PARENT = "process-key.parent-not-in-null-hierarchy"
+    PROCESS_KEY_RECORD = "process-key.made-for-another-record"
+    PROCESS_KEY_RESET = "process-key.of-another-boot"
+    PROCESS_LEVEL = "process.level-below-minimum"
+
+    INTERNAL = "appraisal.failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reason with its detail, in words for people. Never holds a secret."""
+
+    reason: Reason
+    what: str = ""
+    """The thing that was judged: a path, a process, a register."""
+    expected: str = ""
+    found: str = ""
+
+    def text(self) -> FindingText:
+        """Return the finding as it travels."""
+        return FindingText(
+            reason=str(self.reason), what=self.what, expected=self.expected, found=self.found
+        )
+
+
+class Rejected(Exception):
+    """Well-formed and not trusted: at least one finding says why."""
+
+    def __init__(self, findings: Iterable[Finding], *, clock_seen: "ClockSeen | None" = None):
+        self.findings = tuple(findings)
+        self.clock_seen = clock_seen
+        """Set once a quote's signature held: what it says of time counts even if refused."""
+        if not self.findings:
+            raise ValueError("a rejection needs a finding")
+        super().__init__("; ".join(str(finding.reason) for finding in self.findings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSeen:
+    """A reset count and clock that the node's TPM has signed."""
+
+    reset_count: int
+    clock: int
+    """Milliseconds."""
+
+
+def reject(reason: Reason, what: str = "", *, expected: str = "", found: str = "") -> Rejected:
+    """Return the rejection with one finding, to be raised."""
+    return Rejected([Finding(reason=reason, what=what, expected=expected, found=found)])

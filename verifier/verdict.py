@@ -1,0 +1,47 @@
+"""What an appraisal says. Each value is made in exactly one place and proves that place's step."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from evidence.process import CoreRecord
+from verifier.node import Checkpoint, Measured
+from verifier.policy import Workload
+from verifier.reasons import ClockSeen, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A process that may have its credential. Made by `verifier.process.judge_processes` only."""
+
+    key_name: bytes
+    core: CoreRecord
+    core_digest: bytes
+    workload: Workload
+    level: str
+    """`lab`, `L1` ... `L4`."""
+    is_new: bool
+    """Its key has not been sealed to before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A process that may not, whatever its neighbours may."""
+
+    key_name: bytes
+    """The Name of the key that was offered; empty where none could be read."""
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeVerdict:
+    """A node that was accepted, and what became of each of its processes."""
+
+    checkpoint: Checkpoint
+    measured: tuple[Measured, ...]
+    """What this evidence added to the stored set."""
+    clock: ClockSeen
+    processes: tuple[Accepted | Refused, ...]
+    """In the order of the body: new ones, then known ones."""
+    reported: tuple[Finding, ...]
+    """What was seen and refuses nothing."""
+    judged_at: datetime
