@@ -119,8 +119,9 @@ def _read_record(cursor: Cursor) -> Record:
     )
 
 
-def encode_template(template: str, *, algorithm: str, digest: bytes, path: bytes,
-                    last: bytes = b"") -> bytes:
+def encode_template(
+    template: str, *, algorithm: str, digest: bytes, path: bytes, last: bytes = b""
+) -> bytes:
     """Return template data, for those who make lists: `last` is the third field, if any."""
     prefix = b"ima:" if TEMPLATES[template][0] == "d-ngv2" else b""
     fields = [prefix + algorithm.encode() + b":\0" + digest, path + b"\0", last]

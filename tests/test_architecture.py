@@ -1,0 +1,101 @@
+"""Which room may import what; DESIGN of the listing, kept true by reading the imports."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ROOMS: dict[str, set[str]] = {
+    "evidence": {"evidence", "cbor2"},
+    "credential": {"credential", "cbor2", "jwt"},
+    "attestor": {"attestor", "evidence", "credential"},
+    "verifier": {"verifier", "evidence", "credential"},
+    "swtpm": {"swtpm", "evidence", "cryptography", "tpm2_pytss"},
+    "demo": {"demo", "swtpm", "credential", "aiohttp"},
+}
+"""What a module of each room may import, besides the standard library."""
+
+DRAWERS: dict[str, set[str]] = {
+    "attestor/client.py": {"aiohttp"},
+    "attestor/crypto.py": {"cryptography"},
+    "attestor/tpm.py": {"tpm2_pytss"},
+    "credential/clients/aiohttp.py": {"aiohttp"},
+    "credential/crypto.py": {"cryptography"},
+    "credential/servers/aiohttp.py": {"aiohttp"},
+    "verifier/crypto.py": {"cryptography"},
+    "verifier/http.py": {"aiohttp"},
+    "verifier/store.py": {"sqlalchemy"},
+}
+"""The one file of a room that may import each of these too."""
+
+PURE = {
+    "evidence": sorted(path.stem for path in (ROOT / "evidence").glob("*.py")),
+    "credential": ["check", "grant", "local", "wit", "wpt"],
+    "verifier": [
+        "appraisal", "boot", "crypto", "enrolment", "instance", "kernel_policy", "node", "policy",
+        "process", "process_key", "quote", "reasons", "reference", "replay", "verdict", "workload",
+    ],
+}  # fmt: skip
+"""Modules that touch nothing: same arguments, same answer."""
+
+TOUCHING = {
+    "asyncio", "io", "logging", "os", "pathlib", "random", "secrets", "socket", "subprocess",
+    "tempfile", "threading", "time", "urllib.request",
+}  # fmt: skip
+
+SERVICE = {"store", "service", "mint", "ledger", "http", "operators", "config", "init", "keys"}
+"""The verifier's service part; its pure part may not import any of it."""
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a module imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            names.add(module)
+            names.update(f"{module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_what_the_design_allows(room: str) -> None:
+    assert modules(room), f"{room}: no module"
+    for path in modules(room):
+        allowed = ROOMS[room] | DRAWERS.get(str(path.relative_to(ROOT)), set())
+        found = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
+        assert found <= allowed, f"{path.relative_to(ROOT)} imports {sorted(found - allowed)}"
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_pure_modules_touch_nothing(room: str) -> None:
+    paths = [ROOT / room / f"{stem}.py" for stem in PURE[room]]
+    for path in paths:
+        if not path.exists():
+            pytest.fail(f"{path.relative_to(ROOT)} is listed as pure and does not exist")
+        found = imports(path) & TOUCHING
+        assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)}"
+        assert "datetime.now" not in path.read_text(), path
+        assert "open(" not in path.read_text(), path
+
+
+def test_the_deciding_part_knows_nothing_of_the_service() -> None:
+    service = {f"verifier.{name}" for name in SERVICE}
+    for stem in PURE["verifier"]:
+        path = ROOT / "verifier" / f"{stem}.py"
+        found = imports(path) & service
+        assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)}"
+
+
+def test_ima_policies_hold_data_only() -> None:
+    assert not list((ROOT / "ima_policies").rglob("*.py"))
