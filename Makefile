@@ -1,0 +1,59 @@
+# Two commands: `make demo` and `make test`. Each sets up whatever is missing, once.
+# `make venv` alone makes .venv with the programs attestor, verifier and credential in it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+VENV := build/venv.stamp
+SETUP := build/setup.stamp
+ROOMS := evidence credential attestor verifier swtpm
+
+# Programs for the virtual machine, written in C: they are put in its /usr/bin.
+PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
+
+.PHONY: help venv setup machine test check demo lab clean
+
+help:
+	@echo "make demo    set up, boot a machine in software, and show what gets a credential and what does not"
+	@echo "make test    set up, and run all tests"
+	@echo "make check   ruff, mypy, the architecture test, the README's help blocks"
+	@echo "make lab     boot the machine, enrol it, and give a shell in it"
+	@echo "make venv    only .venv"
+
+$(VENV): pyproject.toml swtpm/host-packages
+	@swtpm/host-packages
+	@echo "setup: .venv, with tpm2-pytss compiled (about a minute)"
+	@/usr/bin/python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[attestor,verifier,dev]'
+	@mkdir -p build && touch $@
+
+venv: $(VENV)
+
+build/vm/extra/usr/bin/%: demo/%.c
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
+
+# Quick when nothing changed: it compares digests.
+machine: $(VENV) $(PROGRAMS)
+	@$(PYTHON) -m swtpm setup
+
+setup: machine
+
+test: setup
+	$(PYTHON) -m pytest $(ARGS)
+
+check: $(VENV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy $(wildcard $(addsuffix /__init__.py,$(ROOMS)))
+	$(PYTHON) -m pytest -q tests/test_architecture.py
+
+demo: setup
+	@$(PYTHON) -m demo $(ARGS)
+
+lab: setup
+	@$(PYTHON) -m swtpm shell $(ARGS)
+
+clean:
+	rm -rf build
