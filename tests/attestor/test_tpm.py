@@ -1,0 +1,213 @@
+"""The TPM's part, against swtpm: what it certifies, and that nothing stays behind in it."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+from tpm2_pytss import TPM2B_PUBLIC, TPMT_PUBLIC
+from tpm2_pytss.utils import make_credential
+
+from attestor.tpm import AK_TEMPLATE, EK_TEMPLATES, Tpm, TpmFailed, trim_certificate
+from evidence import process_key
+from evidence import tpm as structures
+from evidence.messages import QUOTED_REGISTERS
+
+pytestmark = pytest.mark.swtpm
+
+
+def wrap(ek_public: bytes, name: bytes, secret: bytes) -> tuple[bytes, bytes]:
+    """Return MakeCredential's two parts, as the verifier makes them."""
+    public = TPM2B_PUBLIC(publicArea=TPMT_PUBLIC.unmarshal(ek_public)[0])
+    id_object, encrypted = make_credential(public, secret, name)
+    return bytes(id_object.credential), bytes(encrypted.secret)
+
+
+def test_keys_are_the_same_at_every_start(tcti: str) -> None:
+    with Tpm(tcti) as first:
+        keys = first.ek_public(), first.ak_public()
+    with Tpm(tcti) as second:
+        assert (second.ek_public(), second.ak_public()) == keys
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "ecc256"])
+def test_endorsement_key_is_of_its_template(tcti: str, kind: str) -> None:
+    with Tpm(tcti, ek=kind) as tpm:  # type: ignore[arg-type]
+        public = structures.Public.decode(tpm.ek_public())
+        assert tpm.count_handles() == 0
+    template = EK_TEMPLATES[kind]  # type: ignore[index]
+    assert public.attributes == template.attributes
+    assert public.policy == template.policy
+
+
+def test_endorsement_certificate_is_trimmed_der(tpm: Tpm) -> None:
+    certificate = tpm.ek_certificate()
+    assert certificate[0] == 0x30
+    assert len(certificate) == 4 + int.from_bytes(certificate[2:4], "big")
+    modulus = structures.Public.decode(tpm.ek_public()).unique[0]
+    assert modulus in certificate
+    assert tpm.count_handles() == 0
+
+
+def test_no_certificate_is_no_bytes(tcti: str) -> None:
+    with Tpm(tcti, ek="ecc256") as tpm:  # swtpm_setup certifies a P-384 key, elsewhere
+        assert tpm.ek_certificate() == b""
+        assert tpm.count_handles() == 0
+
+
+DER = bytes.fromhex("30820100") + bytes(256)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(DER, DER, id="bare"),
+        pytest.param(DER + b"\xff" * 40, DER, id="padded"),
+        pytest.param(bytes.fromhex("10010000001002") + DER, DER, id="TPM 1.2 header"),
+        pytest.param(b"\x30\x02\x05\x00rest", b"\x30\x02\x05\x00", id="short form"),
+        pytest.param(DER[:-1], b"", id="cut short"),
+        pytest.param(b"\xff" * 300, b"", id="never written"),
+        pytest.param(b"", b"", id="empty"),
+    ],
+)
+def test_trimming(content: bytes, expected: bytes) -> None:
+    assert trim_certificate(content) == expected
+
+
+def test_attestation_key_is_restricted_and_of_the_endorsement_hierarchy(tpm: Tpm) -> None:
+    public = structures.Public.decode(tpm.ak_public())
+    assert public.attributes == AK_TEMPLATE.attributes
+    assert public.attributes & structures.RESTRICTED
+    assert not public.attributes & structures.DECRYPT
+    quote = structures.Attest.decode(tpm.quote(b"x" * 32).attest)
+    endorsement = structures.hierarchy_name(structures.RH_ENDORSEMENT)
+    assert quote.qualified_signer == public.qualified_name(endorsement)
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "ecc256"])
+def test_activation_opens_what_was_wrapped_for_this_ak(tcti: str, kind: str) -> None:
+    with Tpm(tcti, ek=kind) as tpm:  # type: ignore[arg-type]
+        name = structures.Public.decode(tpm.ak_public()).name()
+        assert tpm.activate(*wrap(tpm.ek_public(), name, b"s" * 32)) == b"s" * 32
+        assert tpm.count_handles() == 0
+
+
+def test_activation_for_another_key_fails_and_leaves_nothing(tpm: Tpm) -> None:
+    id_object, encrypted = wrap(tpm.ek_public(), b"\0\x0b" + bytes(32), b"s" * 32)
+    with pytest.raises(TpmFailed):
+        tpm.activate(id_object, encrypted)
+    assert tpm.count_handles() == 0
+
+
+@pytest.mark.parametrize(
+    ("id_object", "encrypted"),
+    [
+        pytest.param(b"", b"", id="empty"),
+        pytest.param(b"x", b"y", id="one byte"),
+        pytest.param(bytes(200), bytes(256), id="zeros"),
+        pytest.param(bytes(70000), bytes(70000), id="too large for any TPM"),
+    ],
+)
+def test_malformed_activation_fails_and_leaves_nothing(
+    tpm: Tpm, id_object: bytes, encrypted: bytes
+) -> None:
+    with pytest.raises(TpmFailed):
+        tpm.activate(id_object, encrypted)
+    key = tpm.create_process_key(bytes(32))
+    with pytest.raises(TpmFailed):
+        tpm.activate_process_key(key, id_object, encrypted)
+    assert tpm.count_handles() == 0
+
+
+def test_process_key_is_certified_for_its_record(tpm: Tpm) -> None:
+    record = hashlib.sha256(b"core record").digest()
+    key = tpm.create_process_key(record)
+    assert tpm.count_handles() == 0
+
+    public = structures.Public.decode(key.public)
+    assert public.attributes == process_key.ATTRIBUTES
+    assert public.policy == process_key.policy_digest()
+    assert public.scheme == structures.ECDSA_SHA256
+    creation = structures.CreationData.decode(key.creation_data)
+    assert creation.outside_info == record
+    (selection,) = creation.selections
+    assert selection.registers == process_key.CREATION_REGISTERS
+    null_hierarchy = structures.hierarchy_name(structures.RH_NULL)
+    assert creation.parent_qualified_name == structures.qualify(
+        creation.parent_name, null_hierarchy
+    )
+    attest = structures.Attest.decode(key.certification)
+    assert isinstance(attest.attested, structures.Creation)
+    assert attest.attested.name == public.name() == key.name
+    assert attest.attested.creation_hash == hashlib.sha256(key.creation_data).digest()
+    structures.Signature.decode(key.signature)
+
+
+def test_process_keys_differ(tpm: Tpm) -> None:
+    assert tpm.create_process_key(bytes(32)).name != tpm.create_process_key(bytes(32)).name
+
+
+def test_a_sealed_key_opens_for_its_process_key_only(tpm: Tpm) -> None:
+    mine, other = tpm.create_process_key(b"a" * 32), tpm.create_process_key(b"b" * 32)
+    sealed = wrap(tpm.ek_public(), mine.name, b"k" * 32)
+    assert tpm.activate_process_key(mine, *sealed) == b"k" * 32
+    with pytest.raises(TpmFailed):
+        tpm.activate_process_key(other, *sealed)
+    assert tpm.count_handles() == 0
+
+
+def test_a_process_key_without_its_auth_value_opens_nothing(tpm: Tpm) -> None:
+    key = tpm.create_process_key(bytes(32))
+    sealed = wrap(tpm.ek_public(), key.name, b"k" * 32)
+    with pytest.raises(TpmFailed):
+        tpm.activate_process_key(replace(key, auth_value=bytes(32)), *sealed)
+    assert tpm.count_handles() == 0
+    assert tpm.activate_process_key(key, *sealed) == b"k" * 32
+
+
+@pytest.mark.attack(
+    number=132, attacker="whoever copied the sealed credential", asset="the credential"
+)
+def test_a_process_key_of_one_tpm_opens_nothing_in_another(tpm: Tpm, other_tpm: Tpm) -> None:
+    key = tpm.create_process_key(bytes(32))
+    sealed = wrap(tpm.ek_public(), key.name, b"k" * 32)
+    with pytest.raises(TpmFailed):
+        other_tpm.activate_process_key(key, *sealed)
+
+
+def test_quote_covers_the_sixteen_registers_and_the_bytes_given(tpm: Tpm) -> None:
+    signed = tpm.quote(b"binding".ljust(32, b"."))
+    attest = structures.Attest.decode(signed.attest)
+    assert attest.extra_data == b"binding".ljust(32, b".")
+    assert isinstance(attest.attested, structures.Quote)
+    (selection,) = attest.attested.selections
+    assert (selection.bank, selection.registers) == (structures.ALG_SHA256, QUOTED_REGISTERS)
+    assert attest.attested.digest == hashlib.sha256(b"".join(tpm.read_registers())).digest()
+    assert tpm.count_handles() == 0
+
+
+def test_extending_a_register(tpm: Tpm) -> None:
+    before = tpm.read_registers()
+    assert before[15] == bytes(32)
+    tpm.extend(15, b"d" * 32)
+    after = tpm.read_registers()
+    assert after[15] == hashlib.sha256(bytes(32) + b"d" * 32).digest()
+    assert after[:15] == before[:15]
+
+
+def test_operations_are_counted(tpm: Tpm) -> None:
+    tpm.quote(b"x")
+    tpm.quote(b"x")
+    assert tpm.operations["quote"] == 2
+
+
+def test_no_tpm_at_all() -> None:
+    with pytest.raises(TpmFailed):
+        Tpm("swtpm:host=127.0.0.1,port=1")
+
+
+def test_many_keys_fit_into_three_slots(tpm: Tpm) -> None:
+    keys = [tpm.create_process_key(bytes([n]) * 32) for n in range(8)]
+    for n, key in enumerate(keys):
+        secret = bytes([n]) * 32
+        assert tpm.activate_process_key(key, *wrap(tpm.ek_public(), key.name, secret)) == secret
+    assert tpm.count_handles() == 0
