@@ -26,7 +26,10 @@ class Node:
     ek_public: bytes
     """TPMT_PUBLIC."""
     instance: bytes
-    """SHA-256 of the instance key accepted in this boot, 32 bytes; empty before the first."""
+    """SHA-256 of the instance key accepted last, 32 bytes; empty before the first."""
+    instance_reset_count: int
+    """Reset count of the boot in which `instance` was accepted: in another boot it counts for
+    nothing, and neither does `known`."""
     approved_instances: tuple[bytes, ...]
     """SHA-256 of later instance keys that an operator approved, in order."""
     known: tuple[Known, ...]

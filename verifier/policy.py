@@ -1,11 +1,20 @@
 """What is accepted: reference values ("golden hashes") and workloads, read from TOML.
 
-Unknown keys, empty sets and anything ambiguous are refused when they are read.
+Unknown keys, empty sets and anything ambiguous are refused when they are read
+(`verifier.reference`, `verifier.workload`) or put together (`build_policy`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+
+from verifier.reasons import Finding, Reason, Rejected
+
+SHA256_BYTES = 32
+
+LEVELS = ("lab", "L1", "L2", "L3", "L4")
+"""Assurance levels, lowest first. L0 is a report only and never in a credential."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +26,19 @@ class ReferenceSet:
     """SHA-256 digests by path relative to the root, without a leading slash."""
     nodes: tuple[str, ...] = ()
     """Names of the nodes it counts on; empty for all."""
+    source: str = ""
+    """Where the digests come from, for people."""
+    paths: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
+    """The same the other way round: a path by digest."""
+
+    def __post_init__(self) -> None:
+        """Index the digests."""
+        paths = {digest: path for path, digests in self.files.items() for digest in digests}
+        object.__setattr__(self, "paths", paths)
+
+    def counts_on(self, node: str) -> bool:
+        """Say whether the set counts on the node of this name."""
+        return not self.nodes or node in self.nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +65,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Everything that an appraisal compares with."""
+    """Everything that an appraisal compares with. Made by `build_policy`."""
 
     version: int
     """Grows by one with every change."""
@@ -55,3 +77,96 @@ class Policy:
     execute_register: int = 10
     user_register: int = 12
     attestor_register: int = 13
+
+    @property
+    def list_registers(self) -> tuple[int, ...]:
+        """The registers that the measurement list extends, ascending."""
+        return tuple(sorted((self.execute_register, self.user_register, self.attestor_register)))
+
+    @property
+    def closed_registers(self) -> tuple[int, ...]:
+        """Those in which nothing unknown may be."""
+        return (self.execute_register, self.attestor_register)
+
+    def sets_on(self, node: str) -> tuple[ReferenceSet, ...]:
+        """Return the sets that count on the node of this name."""
+        return tuple(one for one in self.sets if one.counts_on(node))
+
+    def named_sets_on(self, node: str, names: Iterable[str]) -> tuple[ReferenceSet, ...]:
+        """Return those of the named sets that count on the node of this name."""
+        wanted = frozenset(names)
+        return tuple(one for one in self.sets_on(node) if one.name in wanted)
+
+    def workload(self, id_: str) -> Workload | None:
+        """Return the workload with this SPIFFE ID, if there is one."""
+        return next((one for one in self.workloads if one.id == id_), None)
+
+
+def build_policy(  # noqa: PLR0913 - a policy is made of this
+    *,
+    version: int,
+    trust_domain: str,
+    sets: Iterable[ReferenceSet],
+    workloads: Iterable[Workload],
+    kernel_policies: Iterable[bytes],
+    execute_register: int = 10,
+    user_register: int = 12,
+    attestor_register: int = 13,
+) -> Policy:
+    """Return the policy made of these; raise Rejected where they do not fit together.
+
+    An empty part is not refused here but by every appraisal: a verifier without any workload
+    yet starts, and accepts nothing.
+    """
+    policy = Policy(
+        version=version,
+        trust_domain=trust_domain,
+        sets=tuple(sets),
+        workloads=tuple(workloads),
+        kernel_policies=frozenset(kernel_policies),
+        execute_register=execute_register,
+        user_register=user_register,
+        attestor_register=attestor_register,
+    )
+    findings = tuple(_misfits(policy))
+    if findings:
+        raise Rejected(findings)
+    return policy
+
+
+def _misfits(policy: Policy) -> Iterator[Finding]:
+    for name in _repeated(one.name for one in policy.sets):
+        yield _misfit(f"reference set {name}", expected="one of that name", found="several")
+    for id_ in _repeated(one.id for one in policy.workloads):
+        yield _misfit(f"workload {id_}", expected="one of that id", found="several")
+    if len(set(policy.list_registers)) != len(policy.list_registers):
+        found = str(policy.list_registers)
+        yield _misfit("registers", expected="three different ones", found=found)
+    if any(len(digest) != SHA256_BYTES for digest in policy.kernel_policies):
+        yield _misfit("kernel policies", expected="SHA-256 digests", found="another length")
+    files = {one.name: one.files for one in policy.sets}
+    for workload in policy.workloads:
+        yield from _misfits_of(workload, policy.trust_domain, files)
+
+
+def _misfits_of(
+    workload: Workload, trust_domain: str, files: Mapping[str, Mapping[str, tuple[bytes, ...]]]
+) -> Iterator[Finding]:
+    what = f"workload {workload.id}"
+    prefix = f"spiffe://{trust_domain}/"
+    if not workload.id.startswith(prefix):
+        yield _misfit(what, expected=f"{prefix}…", found=workload.id)
+    for name in (workload.executable_set, *workload.mapped):
+        if name not in files:
+            yield _misfit(what, expected=f"set {name}", found="none such")
+    if workload.executable_file not in files.get(workload.executable_set, ()):
+        wanted = f"{workload.executable_file} in set {workload.executable_set}"
+        yield _misfit(what, expected=wanted, found="no such file")
+
+
+def _misfit(what: str, *, expected: str, found: str) -> Finding:
+    return Finding(reason=Reason.POLICY_INVALID, what=what, expected=expected, found=found)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)

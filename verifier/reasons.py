@@ -7,7 +7,7 @@
 A code is on the wire, in the ledger, in logs and in tests: never rename one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,11 +31,13 @@ class Reason(StrEnum):
 
     NODE_UNKNOWN = "node.unknown"
     NODE_PENDING = "node.pending"
+    NODE_ANOTHER = "node.evidence-of-another-node"
     MESSAGE_SIGNATURE = "message.signature-invalid"
     MESSAGE_INSTANCE = "message.instance-not-accepted"
 
     CHALLENGE_UNKNOWN = "challenge.unknown"
     CHALLENGE_EXPIRED = "challenge.expired"
+    CHALLENGE_TRUST_DOMAIN = "challenge.of-another-trust-domain"
 
     QUOTE_SIGNATURE = "quote.signature-invalid"
     QUOTE_TYPE = "quote.not-a-quote"
@@ -47,9 +49,11 @@ class Reason(StrEnum):
     QUOTE_DIGEST = "quote.register-values-do-not-match"
     QUOTE_CLOCK = "quote.clock-not-above-the-last"
     QUOTE_RESET = "quote.reset-count-lower-than-seen"
+    QUOTE_CLOCK_UNSAFE = "quote.clock-not-safe"
 
     BOOT_AGGREGATE = "boot.aggregate-does-not-match"
     BOOT_AGGREGATE_MISSING = "boot.aggregate-missing"
+    BOOT_AGGREGATE_AGAIN = "boot.aggregate-again"
     BOOT_CHANGED = "boot.changed"
 
     LIST_MISSING = "ima-list.missing"
@@ -58,11 +62,13 @@ class Reason(StrEnum):
     LIST_TEMPLATE = "ima-list.template-unknown"
     LIST_REGISTER = "ima-list.register-unknown"
     LIST_DIGEST = "ima-list.digest-weak"
+    LIST_VERITY = "ima-list.digest-of-verity-tree"
     LIST_BUFFER = "ima-list.buffer-does-not-match-its-digest"
     LIST_VIOLATION = "ima-list.violation"
     LIST_UNKNOWN = "ima-list.entry-unknown"
     LIST_UNKNOWN_ATTESTOR = "ima-list.attestor-entry-unknown"
     LIST_STORED = "ima-list.stored-part-does-not-match"
+    LIST_USER = "ima-list.user-entries"
     KERNEL_POLICY_MISSING = "kernel-policy.not-measured"
     KERNEL_POLICY_UNKNOWN = "kernel-policy.unknown"
     KERNEL_POLICY_LATE = "kernel-policy.not-loaded-first"
@@ -76,12 +82,15 @@ class Reason(StrEnum):
     POLICY_OLDER = "policy.older-than-last"
     POLICY_INVALID = "policy.invalid"
 
+    MALFORMED_PROCESS = "malformed.process-record"
+
     PROCESS_NOT_WANTED = "process.not-wanted"
     PROCESS_AMBIGUOUS = "process.more-than-one-workload"
     PROCESS_NODE = "process.record-of-another-node"
     PROCESS_INSTANCE = "process.record-of-another-instance"
     PROCESS_BOOT = "process.record-of-another-boot"
     PROCESS_CHANGED = "process.changed"
+    PROCESS_TWICE = "process.key-named-twice"
     PROCESS_WITHDRAWN = "process.withdrawn"
     PROCESS_UNKNOWN_KEY = "process.key-not-accepted-earlier"
     PROCESS_EXECUTABLE = "process.executable-unknown"
@@ -100,6 +109,8 @@ class Reason(StrEnum):
     PROCESS_PATCHED = "process.text-patched"
     PROCESS_TRACED = "process.traced"
     PROCESS_NAMESPACE = "process.namespace-not-initial"
+    PROCESS_UIDS = "process.uids-differ"
+    PROCESS_CAPABILITIES = "process.capabilities-too-strong"
     PROCESS_KEY_ATTRIBUTES = "process-key.not-the-template"
     PROCESS_KEY_CERTIFICATION = "process-key.not-certified-by-the-ak"
     PROCESS_KEY_PARENT = "process-key.parent-not-in-null-hierarchy"
@@ -127,10 +138,41 @@ class Finding:
         )
 
 
+MOST_FINDINGS = 64
+"""A step that finds more says how many more, and no more than that."""
+MOST_LABEL_CHARACTERS = 256
+"""Of a node's own words in a finding."""
+
+
+def capped(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, or the first MOST_FINDINGS and one that counts the rest."""
+    if len(findings) <= MOST_FINDINGS:
+        return tuple(findings)
+    rest = len(findings) - MOST_FINDINGS
+    return (
+        *findings[:MOST_FINDINGS],
+        Finding(reason=findings[MOST_FINDINGS].reason, what="and more", found=f"{rest} more"),
+    )
+
+
+def label(words: bytes | str) -> str:
+    """Return a node's own words (a path, a unit) so that they cannot pass as anything else."""
+    text = words.decode("utf-8", "backslashreplace") if isinstance(words, bytes) else words
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:MOST_LABEL_CHARACTERS])
+    return shown if len(text) <= MOST_LABEL_CHARACTERS else f"{shown}…"
+
+
+def sha256_text(digest: bytes) -> str:
+    """Return a SHA-256 digest as people read it."""
+    return f"sha256:{digest.hex()}"
+
+
 class Rejected(Exception):
     """Well-formed and not trusted: at least one finding says why."""
 
-    def __init__(self, findings: Iterable[Finding], *, clock_seen: "ClockSeen | None" = None):
+    def __init__(
+        self, findings: Iterable[Finding], *, clock_seen: "ClockSeen | None" = None
+    ) -> None:
         self.findings = tuple(findings)
         self.clock_seen = clock_seen
         """Set once a quote's signature held: what it says of time counts even if refused."""

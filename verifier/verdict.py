@@ -20,7 +20,7 @@ class Accepted:
     level: str
     """`lab`, `L1` ... `L4`."""
     is_new: bool
-    """Its key has not been sealed to before."""
+    """It came with its key: seal to the key, from step 0, even where that was done before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,16 @@ class NodeVerdict:
     """A node that was accepted, and what became of each of its processes."""
 
     checkpoint: Checkpoint
+    starts_over: bool
+    """The list was judged from its first record on: `measured` replaces the stored set."""
+    forgets_known: bool
+    """Another boot or instance than the last accepted one: processes known before are gone."""
     measured: tuple[Measured, ...]
-    """What this evidence added to the stored set."""
+    """What this evidence adds to the stored set; all of it where `starts_over`."""
     clock: ClockSeen
+    """Reset count and clock of this evidence: from now on the node's highest."""
+    firmware_version: int
+    """The TPM's, as it signed it; compared with nothing yet."""
     processes: tuple[Accepted | Refused, ...]
     """In the order of the body: new ones, then known ones."""
     reported: tuple[Finding, ...]

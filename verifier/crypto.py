@@ -1,0 +1,255 @@
+"""The verifier's one drawer of cryptography. Every algorithm is chosen here or by a stored key.
+
+Nothing in a message picks an algorithm, and no randomness is drawn: what needs some takes it
+as an argument, so that the same arguments give the same answer.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from evidence import tpm
+
+POINT_BYTES = 65
+"""An uncompressed point of P-256 (SEC 1, 2.3.3): 04, x, y."""
+FIELD_BYTES = 32
+"""A coordinate of P-256, and r and s of a signature."""
+
+RSA_2048_BYTES = 256
+RSA_EXPONENT = 65537
+"""What exponent 0 stands for (TPM 2.0 Part 2, 12.2.3.5)."""
+
+EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
+"""tcg-kp-EKCertificate (TCG EK Credential Profile 2.5, 3.5.16)."""
+_SUBJECT_DIRECTORY_ATTRIBUTES = x509.ObjectIdentifier("2.5.29.9")
+
+
+# Signatures
+
+
+def is_ecdsa_p256_sha256(point: Sequence[bytes], values: Sequence[bytes], data: bytes) -> bool:
+    """Say whether (r, s) is the signature over `data` by the key with the point (x, y)."""
+    key = _p256(point)
+    if key is None or len(values) != len(("r", "s")):
+        return False
+    r, s = (int.from_bytes(value) for value in values)
+    try:
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def is_signed_by_instance(key: bytes, signature: bytes, data: bytes) -> bool:
+    """Say the same of an uncompressed point and of r and s of 32 bytes each."""
+    if len(key) != POINT_BYTES or key[0] != 4 or len(signature) != 2 * FIELD_BYTES:  # noqa: PLR2004
+        return False
+    point = (key[1 : 1 + FIELD_BYTES], key[1 + FIELD_BYTES :])
+    return is_ecdsa_p256_sha256(point, (signature[:FIELD_BYTES], signature[FIELD_BYTES:]), data)
+
+
+def is_point_p256(point: Sequence[bytes]) -> bool:
+    """Say whether (x, y) is a point of P-256."""
+    return _p256(point) is not None
+
+
+def _p256(point: Sequence[bytes]) -> ec.EllipticCurvePublicKey | None:
+    x, y = (int.from_bytes(value) for value in point)
+    try:
+        return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    except ValueError:
+        return None
+
+
+# Endorsement keys
+
+
+def spki(public: tpm.Public) -> bytes | None:
+    """Return the DER SubjectPublicKeyInfo of an RSA 2048 or ECC P-256 key; None if it is none."""
+    key = _public_key(public)
+    if key is None:
+        return None
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _public_key(public: tpm.Public) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
+    if (public.type, public.size) == (tpm.ALG_ECC, tpm.CURVE_P256):
+        return _p256(public.unique)
+    (modulus,) = public.unique if public.type == tpm.ALG_RSA else (b"",)
+    if len(modulus) != RSA_2048_BYTES or not modulus[0] & 0x80 or not modulus[-1] & 1:
+        return None
+    if public.exponent not in (0, RSA_EXPONENT):
+        return None
+    return rsa.RSAPublicNumbers(RSA_EXPONENT, int.from_bytes(modulus)).public_key()
+
+
+def ek_certificate_spki(certificate: bytes) -> bytes | None:
+    """Return the DER SubjectPublicKeyInfo in a DER certificate; None if there is none to read."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def ek_certificate_flaw(certificate: bytes, *, roots: Sequence[bytes], at: datetime) -> str:
+    """Return why the DER certificate is no EK certificate under these DER roots, empty if it is.
+
+    Chain, validity, basic constraints of every issuer and of the leaf, EKU. Any of `roots` ends
+    a chain, an intermediate's certificate too. Not checked: revocation, and the manufacturer's
+    name, because the inventory names every single EK.
+    """
+    if not roots:
+        return "no roots are configured"
+    try:
+        leaf = x509.load_der_x509_certificate(certificate)
+        store = Store([x509.load_der_x509_certificate(root) for root in roots])
+        builder = PolicyBuilder().store(store).time(at)
+        policies = {"ca_policy": _ca_policy(), "ee_policy": _ek_policy()}
+        builder.extension_policies(**policies).build_client_verifier().verify(leaf, [])
+    except (VerificationError, ValueError, UnsupportedAlgorithm) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _ca_policy() -> ExtensionPolicy:
+    """Allow critical certificatePolicies, which CAs of TPM manufacturers have."""
+    return (
+        ExtensionPolicy.permit_all()
+        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+    )
+
+
+def _ek_policy() -> ExtensionPolicy:
+    """Demand the EKU of an EK certificate, which has no clientAuth and no DNS name."""
+    return (
+        ExtensionPolicy.permit_all()
+        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _is_no_ca)
+        .require_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _is_for_an_ek)
+    )
+
+
+def _is_no_ca(_policy: object, _leaf: object, constraints: x509.BasicConstraints | None) -> None:
+    if constraints is not None and constraints.ca:
+        raise ValueError("the certificate of a CA")
+
+
+def _is_for_an_ek(_policy: object, _leaf: object, usage: x509.ExtendedKeyUsage) -> None:
+    if EK_CERTIFICATE not in usage:
+        raise ValueError(f"no extended key usage {EK_CERTIFICATE.dotted_string}")
+
+
+# TPM2_MakeCredential, offline (TPM 2.0 Part 1, 24; Part 3, 12.6)
+
+SEED_BYTES = 32
+ENTROPY_BYTES = 80
+"""For one `make_credential`: of an RSA EK seed (32) and OAEP seed (32), of an ECC EK the
+ephemeral key (48: FIPS 186-5, A.2.1, 64 bits more than the order has)."""
+MOST_SECRET_BYTES = 32
+"""The digest size of the EK's name algorithm."""
+
+
+def make_credential(
+    ek: tpm.Public, *, name: bytes, secret: bytes, entropy: bytes
+) -> tuple[bytes, bytes]:
+    """Return id_object and encrypted_secret, without their sizes.
+
+    Only the TPM with this EK opens them, and only for a loaded object of this Name. The EK is
+    one of the templates that `verifier.enrolment` accepts: SHA-256, AES-128-CFB.
+    """
+    if len(entropy) != ENTROPY_BYTES or not 0 < len(secret) <= MOST_SECRET_BYTES:
+        raise ValueError("make_credential: wrong length of entropy or secret")
+    key = _public_key(ek)
+    if key is None:
+        raise ValueError("make_credential: not an EK")
+    if isinstance(key, rsa.RSAPublicKey):
+        seed, encrypted_secret = _seed_for_rsa(key, entropy)
+    else:
+        seed, encrypted_secret = _seed_for_ecc(key, entropy)
+    storage_key = kdf_a(seed, b"STORAGE", name, b"", bits=128)
+    identity = _cfb(storage_key, len(secret).to_bytes(2, "big") + secret)
+    integrity_key = kdf_a(seed, b"INTEGRITY", b"", b"", bits=256)
+    integrity = hmac.digest(integrity_key, identity + name, "sha256")
+    return len(integrity).to_bytes(2, "big") + integrity + identity, encrypted_secret
+
+
+def _seed_for_rsa(key: rsa.RSAPublicKey, entropy: bytes) -> tuple[bytes, bytes]:
+    seed, oaep_seed = entropy[:SEED_BYTES], entropy[SEED_BYTES : 2 * SEED_BYTES]
+    numbers = key.public_numbers()
+    padded = int.from_bytes(_oaep(seed, oaep_seed, b"IDENTITY\0"))
+    return seed, pow(padded, numbers.e, numbers.n).to_bytes(RSA_2048_BYTES, "big")
+
+
+def _oaep(message: bytes, seed: bytes, text: bytes) -> bytes:
+    """EME-OAEP with SHA-256 (RFC 8017, 7.1.1); the library's draws its own seed."""
+    padding = bytes(RSA_2048_BYTES - 2 * SEED_BYTES - 2 - len(message))
+    block = hashlib.sha256(text).digest() + padding + b"\1" + message
+    masked = _xor(block, _mgf1(seed, len(block)))
+    return b"\0" + _xor(seed, _mgf1(masked, len(seed))) + masked
+
+
+def _mgf1(seed: bytes, size_bytes: int) -> bytes:
+    count = -(-size_bytes // SEED_BYTES)
+    blocks = (hashlib.sha256(seed + n.to_bytes(4, "big")).digest() for n in range(count))
+    return b"".join(blocks)[:size_bytes]
+
+
+def _seed_for_ecc(key: ec.EllipticCurvePublicKey, entropy: bytes) -> tuple[bytes, bytes]:
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    scalar = int.from_bytes(entropy[: ENTROPY_BYTES - SEED_BYTES]) % (order - 1) + 1
+    ephemeral = ec.derive_private_key(scalar, ec.SECP256R1())
+    x, y = _coordinates(ephemeral.public_key())
+    seed = kdf_e(ephemeral.exchange(ec.ECDH(), key), b"IDENTITY", x, _coordinates(key)[0])
+    return seed, b"".join(len(value).to_bytes(2, "big") + value for value in (x, y))
+
+
+def _coordinates(key: ec.EllipticCurvePublicKey) -> tuple[bytes, bytes]:
+    numbers = key.public_numbers()
+    return numbers.x.to_bytes(FIELD_BYTES, "big"), numbers.y.to_bytes(FIELD_BYTES, "big")
+
+
+def kdf_a(key: bytes, purpose: bytes, u: bytes, v: bytes, *, bits: int) -> bytes:
+    """KDFa with SHA-256 (Part 1, 11.4.10.2), at most 256 bits: one round."""
+    text = (1).to_bytes(4, "big") + purpose + b"\0" + u + v + bits.to_bytes(4, "big")
+    return hmac.digest(key, text, "sha256")[: bits // 8]
+
+
+def kdf_e(z: bytes, purpose: bytes, u: bytes, v: bytes) -> bytes:
+    """KDFe with SHA-256 (Part 1, 11.4.10.3), 256 bits: one round."""
+    return hashlib.sha256((1).to_bytes(4, "big") + z + purpose + b"\0" + u + v).digest()
+
+
+def _cfb(key: bytes, data: bytes) -> bytes:
+    """AES-CFB with a zero IV, as the TPM uses it: the key is used once."""
+    cipher = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - one block
+    encrypted, feedback = b"", bytes(16)
+    for start in range(0, len(data), 16):
+        block = data[start : start + 16]
+        feedback = _xor(block, cipher.update(feedback)[: len(block)])
+        encrypted += feedback
+    return encrypted
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))

@@ -1,0 +1,104 @@
+"""Reading a TOML table of which every key is known and every value has a form."""
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Self
+
+from verifier.reasons import Reason, Rejected, label, reject
+
+MOST_TEXT_CHARACTERS = 4096
+"""Of one value."""
+
+
+@dataclass(slots=True)
+class Table:
+    """A table that is used up key by key: `end` refuses what nobody asked for."""
+
+    what: str
+    """What a refusal calls it."""
+    values: dict[str, object]
+    taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> Self:
+        """Return the table in the TOML document `text`, of version 1."""
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise reject(
+                Reason.POLICY_INVALID, what, expected="TOML", found=label(str(error))
+            ) from error
+        table = cls(what, values)
+        if (version := table.value("version")) != 1 or isinstance(version, bool):
+            raise table.refuse("version", expected="1")
+        return table
+
+    def refuse(self, key: str, *, expected: str) -> Rejected:
+        """Return the refusal of what `key` holds."""
+        found = label(repr(self.values[key])) if key in self.values else "nothing"
+        return reject(
+            Reason.POLICY_INVALID, f"{self.what}: {label(key)}", expected=expected, found=found
+        )
+
+    def value(self, key: str) -> object:
+        """Return whatever `key` holds, None for nothing."""
+        self.taken.add(key)
+        return self.values.get(key)
+
+    def text(self, key: str, form: re.Pattern[str], default: str | None = None) -> str:
+        """Return the text of `key`, all of which has the form."""
+        value = self.value(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str) or not _has_form(value, form):
+            raise self.refuse(key, expected=f"text of the form {form.pattern}")
+        return value
+
+    def texts(self, key: str, form: re.Pattern[str]) -> tuple[str, ...]:
+        """Return the different texts of the array `key`, each of which has the form."""
+        values = self.value(key)
+        if values is None:
+            values = []
+        if not isinstance(values, list) or not all(
+            isinstance(one, str) and _has_form(one, form) for one in values
+        ):
+            raise self.refuse(key, expected=f"an array of texts of the form {form.pattern}")
+        if len(set(values)) != len(values):
+            raise self.refuse(key, expected="no text twice")
+        return tuple(values)
+
+    def flag(self, key: str) -> bool:
+        """Return the truth value of `key`, false for nothing."""
+        value = self.value(key)
+        if value is None:
+            return False
+        if not isinstance(value, bool):
+            raise self.refuse(key, expected="true or false")
+        return value
+
+    def table(self, key: str) -> "Table":
+        """Return the table that `key` holds."""
+        value = self.value(key)
+        if not isinstance(value, dict):
+            raise self.refuse(key, expected="a table")
+        return Table(f"{self.what}: {key}", value)
+
+    def tables(self, key: str) -> tuple["Table", ...]:
+        """Return the tables of the array `key`."""
+        values = self.value(key)
+        if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+            raise self.refuse(key, expected="an array of tables")
+        return tuple(Table(f"{self.what}: {key}", one) for one in values)
+
+    def end(self) -> None:
+        """Refuse any key that has not been asked for."""
+        for key in sorted(self.values.keys() - self.taken):
+            known = ", ".join(sorted(self.taken))
+            raise reject(
+                Reason.POLICY_INVALID, self.what, expected=f"keys among {known}", found=label(key)
+            )
+
+
+def _has_form(value: str, form: re.Pattern[str]) -> bool:
+    return len(value) <= MOST_TEXT_CHARACTERS and form.fullmatch(value) is not None

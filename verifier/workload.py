@@ -1,0 +1,122 @@
+"""Workloads as TOML.
+
+A document holds one; the keys of a later version are unknown here, and refused:
+
+>>> read_workload(EXAMPLE).minimum
+'L2'
+"""
+
+import re
+from datetime import timedelta
+
+from verifier.policy import LEVELS, Workload
+from verifier.reference import NAME, PATH
+from verifier.tables import Table
+
+EXAMPLE = """\
+version = 1
+id = "spiffe://example.org/payments"
+executable = { set = "payments-1.4", file = "bin/payments" }
+mapped = ["debian-12", "payments-1.4"]     # where its libraries may come from
+user = "payments"
+unit = "payments.service"                   # or any_starter = true
+minimum = "L2"
+lifetime = "10m"                            # these two may be left out
+lease = "5m"
+
+[[use]]
+audience = "https://ledger.example.org"
+scopes = ["post"]
+"""
+
+SPIFFE_ID = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
+"""SPIFFE-ID, section 2: a trust domain and at least one path segment, none of them `.` or `..`."""
+
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
+"""useradd(8), of Debian."""
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
+"""systemd.unit(5): the characters of a unit's name."""
+_LEVEL = re.compile("|".join(LEVELS))
+_AUDIENCE = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,1024}")
+"""RFC 3986: an absolute URI with an authority or path."""
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
+"""RFC 6749, section 3.3."""
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
+
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
+
+DEFAULT_LIFETIME = "10m"
+DEFAULT_LEASE = timedelta(minutes=5)
+MOST_LIFETIME = timedelta(hours=1)
+"""A credential is minutes long: it is renewed, not kept."""
+
+
+def read_workload(text: str) -> Workload:
+    """Return the workload in the TOML document; raise Rejected if it is anything else."""
+    table = Table.parse(text, "workload")
+    id_ = table.text("id", SPIFFE_ID)
+    table.what = f"workload {id_}"
+    executable = table.table("executable")
+    lifetime, lease = _read_times(table)
+    unit, any_starter = _read_starter(table)
+    audiences, scopes = _read_uses(table)
+    workload = Workload(
+        id=id_,
+        executable_set=executable.text("set", NAME),
+        executable_file=executable.text("file", PATH),
+        mapped=table.texts("mapped", NAME),
+        user=table.text("user", _USER),
+        unit=unit,
+        any_starter=any_starter,
+        minimum=table.text("minimum", _LEVEL),
+        audiences=audiences,
+        scopes=scopes,
+        lifetime=lifetime,
+        lease=lease,
+    )
+    executable.end()
+    table.end()
+    return workload
+
+
+def _read_starter(table: Table) -> tuple[str, bool]:
+    unit, any_starter = table.text("unit", _UNIT, default=""), table.flag("any_starter")
+    if bool(unit) == any_starter:
+        raise table.refuse("unit", expected="either unit or any_starter = true")
+    return unit, any_starter
+
+
+def _read_times(table: Table) -> tuple[timedelta, timedelta]:
+    lifetime = _duration(table.text("lifetime", _DURATION, default=DEFAULT_LIFETIME))
+    if lifetime > MOST_LIFETIME:
+        raise table.refuse("lifetime", expected="at most 1h")
+    text = table.text("lease", _DURATION, default="")
+    lease = _duration(text) if text else min(DEFAULT_LEASE, lifetime)
+    if lease > lifetime:
+        raise table.refuse("lease", expected="no longer than the lifetime")
+    return lifetime, lease
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    assert match is not None
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _read_uses(table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return audiences and scopes.
+
+    A credential carries one list of each. Until a proof names its scope, uses with different
+    scopes would lend each other theirs, so they are refused.
+    """
+    audiences: list[str] = []
+    scopes: set[tuple[str, ...]] = set()
+    for use in table.tables("use"):
+        audiences.append(use.text("audience", _AUDIENCE))
+        scopes.add(use.texts("scopes", _SCOPE))
+        use.end()
+    if not audiences or len(set(audiences)) != len(audiences):
+        raise table.refuse("use", expected="different audiences, at least one")
+    if len(scopes) != 1:
+        raise table.refuse("use", expected="the same scopes in every use")
+    return tuple(audiences), scopes.pop()
