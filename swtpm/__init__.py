@@ -9,9 +9,11 @@
 For the demo and for tests: nothing in the rooms imports it.
 """
 
-from swtpm.machine import Result, VirtualMachine
+from swtpm.machine import VirtualMachine
 from swtpm.manufacturer import Manufacturer
+from swtpm.payload import Payload
 from swtpm.programs import Failed
+from swtpm.shell import Result
 from swtpm.tpm import SoftwareTpm
 
-__all__ = ["Failed", "Manufacturer", "Result", "SoftwareTpm", "VirtualMachine"]
+__all__ = ["Failed", "Manufacturer", "Payload", "Result", "SoftwareTpm", "VirtualMachine"]

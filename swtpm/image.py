@@ -80,10 +80,9 @@ def _disk_input(build: Path) -> str:
         f"{target} {mode} {_digest(path.read_bytes())}"
         for path, target, mode in tree.overlay(build)
     ]
-    ours = (
-        kernel_policy.TEMPLATE, initramfs.GUEST / "initramfs-init",
-        *(Path(module.__file__) for module in (initramfs, kernels, tree)), Path(__file__),
-    )  # fmt: skip
+    here = Path(__file__).parent
+    ours = [here / f"{name}.py" for name in ("image", "initramfs", "kernels", "tree")]
+    ours += [kernel_policy.TEMPLATE, initramfs.GUEST / "initramfs-init"]
     return _digest(
         _base_input().encode(), "\n".join(files).encode(), *(path.read_bytes() for path in ours)
     )

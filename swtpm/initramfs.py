@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from swtpm.kernels import Kernel
+from swtpm.kernels import NEEDED, Kernel
 
 GUEST = Path(__file__).resolve().parent / "guest"
 """Scripts that run inside the virtual machine."""
@@ -14,7 +14,7 @@ DATA = 0o100644
 
 def write(kernel: Kernel, busybox: Path) -> Path:
     """Write the initramfs of a kernel, unless the same one is there."""
-    modules = kernel.modules()
+    modules = kernel.modules(*NEEDED)
     entries = [(name, DIRECTORY, b"") for name in ("dev", "modules", "proc", "sys", "sysroot")]
     entries += [
         ("busybox", PROGRAM, busybox.read_bytes()),

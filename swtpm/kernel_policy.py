@@ -14,6 +14,8 @@ def render(*, users_pcr: int = 12, read_pcr: int = 13, attestor_uid: int = ATTES
     """Return the rules that the kernel loads."""
     template = Template(TEMPLATE.read_text())
     rules = [line for line in template.template.splitlines() if not line.startswith("#")]
-    return Template("".join(line + "\n" for line in rules)).substitute(
-        users_pcr=users_pcr, read_pcr=read_pcr, attestor_uid=attestor_uid
-    ).encode()
+    return (
+        Template("".join(line + "\n" for line in rules))
+        .substitute(users_pcr=users_pcr, read_pcr=read_pcr, attestor_uid=attestor_uid)
+        .encode()
+    )

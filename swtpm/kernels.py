@@ -52,11 +52,11 @@ class Kernel:
         """The first file system, made by `swtpm.initramfs`."""
         return self.root / "initramfs.cpio"
 
-    def modules(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the modules that the initramfs loads, each after those it depends on."""
+    def modules(self, *names: str) -> tuple[tuple[str, bytes], ...]:
+        """Return modules, each after those it depends on; none for what is built in."""
         files = {_stem(path): path for path in self.root.glob("lib/modules/**/*.ko*")}
         ordered: dict[str, bytes] = {}
-        for name in NEEDED:
+        for name in names:
             _add(name, files, ordered)
         return tuple(ordered.items())
 

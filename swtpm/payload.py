@@ -14,7 +14,7 @@ class Payload:
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
-        self._archive = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.GNU_FORMAT)
+        self._archive = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.GNU_FORMAT)
 
     def add(self, path: str, data: bytes, *, owner: str = "root", mode: int = 0o644) -> None:
         """Add a file; directories that are missing become root's."""

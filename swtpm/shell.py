@@ -74,6 +74,10 @@ class Shell:
         head = f"{self._number} {seconds:g} {len(command.encode())} {len(data)}\n"
         self._connection.sendall(head.encode() + command.encode() + data)
 
+    def close(self) -> None:
+        """Let go of the line."""
+        self._connection.close()
+
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._received:
             if time.monotonic() > deadline:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-
 from swtpm.programs import Failed, need
 
 START_SECONDS = 10

@@ -1,0 +1,66 @@
+"""What tests of more than one room share: software TPMs and virtual machines."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from swtpm import Manufacturer, SoftwareTpm, VirtualMachine
+
+
+@pytest.fixture(scope="session")
+def manufacturer(tmp_path_factory: pytest.TempPathFactory) -> Manufacturer:
+    """The one whose root the tests' verifiers trust."""
+    return Manufacturer.at(tmp_path_factory.mktemp("manufacturer"))
+
+
+@pytest.fixture(scope="session")
+def make_tpm(
+    manufacturer: Manufacturer, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], SoftwareTpm]:
+    """Make one TPM more; it is not running."""
+
+    def make() -> SoftwareTpm:
+        return manufacturer.make_tpm(tmp_path_factory.mktemp("tpm"))
+
+    return make
+
+
+@pytest.fixture
+def software_tpm(make_tpm: Callable[[], SoftwareTpm]) -> Iterator[SoftwareTpm]:
+    """A new TPM that runs; `software_tpm.tcti` reaches it."""
+    tpm = make_tpm()
+    with tpm:
+        yield tpm
+
+
+@pytest.fixture(scope="session")
+def boot_vm(
+    make_tpm: Callable[[], SoftwareTpm],
+) -> Callable[[str], VirtualMachine]:
+    """Boot one machine more, with a new TPM; use it as a context manager."""
+
+    def boot(kernel: str) -> VirtualMachine:
+        return VirtualMachine.boot(tpm=make_tpm(), kernel=kernel)
+
+    return boot
+
+
+@pytest.fixture(scope="session")
+def vm_612(boot_vm: Callable[[str], VirtualMachine]) -> Iterator[VirtualMachine]:
+    """A machine with kernel 6.12, shared: leave nothing in it that another test can see."""
+    with boot_vm("6.12") as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def vm_61(boot_vm: Callable[[str], VirtualMachine]) -> Iterator[VirtualMachine]:
+    """A machine with kernel 6.1, shared in the same way."""
+    with boot_vm("6.1") as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
