@@ -1,0 +1,109 @@
+"""Why a credential was not accepted: the stable codes, and the two exceptions of this room.
+
+    Malformed    the bytes are not what their format says    -> 400, exit 2
+    Refused      well-formed, and not trusted                -> 403, exit 1
+
+Both carry findings. A code is on the wire, in logs and in tests: never rename one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Every reason code of this room, by what it is about."""
+
+    KEYS_MALFORMED = "keys.malformed"
+
+    TOKEN_MISSING = "token.missing"  # noqa: S105  (a code, not a password; so are the next ones)
+    TOKEN_MALFORMED = "token.malformed"  # noqa: S105
+    TOKEN_VERSION = "token.version-unknown"  # noqa: S105
+    TOKEN_KEY_UNKNOWN = "token.key-unknown"  # noqa: S105
+    TOKEN_SIGNATURE = "token.signature-invalid"  # noqa: S105
+    TOKEN_TRUST_DOMAIN = "token.of-another-trust-domain"  # noqa: S105
+    TOKEN_EXPIRED = "token.expired"  # noqa: S105
+    TOKEN_EARLY = "token.early"  # noqa: S105
+    TOKEN_LEVEL = "token.level-below-minimum"  # noqa: S105
+    TOKEN_LAB = "token.level-lab"  # noqa: S105
+    TOKEN_AUDIENCE = "token.audience-not-allowed"  # noqa: S105
+
+    PROOF_MISSING = "proof.missing"
+    PROOF_MALFORMED = "proof.malformed"
+    PROOF_VERSION = "proof.version-unknown"
+    PROOF_SIGNATURE = "proof.signature-invalid"
+    PROOF_TOKEN = "proof.of-another-token"  # noqa: S105
+    PROOF_URL = "proof.of-another-url"
+    PROOF_METHOD = "proof.of-another-method"
+    PROOF_AUDIENCE = "proof.of-another-audience"
+    PROOF_LATE = "proof.late"
+    PROOF_EARLY = "proof.early"
+    PROOF_LIFETIME = "proof.lives-too-long"
+    PROOF_REPLAYED = "proof.replayed"
+    PROOF_STORE_FULL = "proof.replay-store-full"
+
+    GRANT_MALFORMED = "grant.malformed"
+    GRANT_KEY_UNKNOWN = "grant.key-unknown"
+    GRANT_SIGNATURE = "grant.signature-invalid"
+    GRANT_NODE = "grant.of-another-node"
+    GRANT_KEY = "grant.of-another-key"
+    GRANT_RECORD = "grant.of-another-record"
+    GRANT_CHALLENGE = "grant.of-another-challenge"
+    GRANT_STEP = "grant.of-another-step"
+    GRANT_SEAL = "grant.does-not-open"
+
+    LOCAL_MALFORMED = "local.malformed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reason with its detail, in words for people. Never holds a secret."""
+
+    reason: str
+    """A Reason; from the attestor, also one of the verifier's or the attestor's codes."""
+    what: str = ""
+    """The thing that was judged."""
+    expected: str = ""
+    found: str = ""
+
+    def lines(self) -> str:
+        """Return the finding as people read it, one line per member that says something."""
+        details = {"what": self.what, "expected": self.expected, "found": self.found}
+        told = [f"  {name:<9} {value}" for name, value in details.items() if value]
+        return "\n".join([f"refused  {self.reason}", *told])
+
+
+class _WithFindings(Exception):
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        if not self.findings:
+            raise ValueError("a refusal needs a finding")
+        super().__init__("; ".join(_sentence(finding) for finding in self.findings))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the refusal as HTTP answers and `--json` carry it."""
+        names = ("reason", "what", "expected", "found")
+        told = [{name: str(getattr(one, name)) for name in names} for one in self.findings]
+        return {"verdict": "refused", "findings": told}
+
+
+class Refused(_WithFindings):
+    """Well-formed and not trusted: at least one finding says why."""
+
+    @classmethod
+    def because(
+        cls, reason: Reason, what: str = "", *, expected: str = "", found: str = ""
+    ) -> "Refused":
+        """Return the refusal with one finding, to be raised."""
+        return cls([Finding(reason=reason, what=what, expected=expected, found=found)])
+
+
+class Malformed(_WithFindings):
+    """Not what the format says; nothing was judged."""
+
+    def __init__(self, reason: Reason, what: str) -> None:
+        super().__init__([Finding(reason=reason, what=what)])
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.reason} ({finding.what})" if finding.what else str(finding.reason)
