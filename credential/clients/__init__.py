@@ -1,0 +1,1 @@
+"""Clients of HTTP libraries, one a file, each an extra."""

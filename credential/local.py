@@ -1,0 +1,321 @@
+r"""A process and its attestor: the text messages of the local socket, both directions.
+
+One packet is one message, `procseal/1 VERB` and then `name: value` lines, each ended by `\n`
+(docs/protocol.md, section 2). A message has one text: its members come in the order of its
+class's fields, a member that may be absent is absent where empty, and what was read encodes to
+the bytes that came in.
+
+    process    Obtain, Prove, Token                    attestor   Nonce, Credential, Proof, Refusal
+    people     Launch, Status                                     Launched, Ended, State, Refusal
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from credential import wit, wpt
+from credential.reasons import Finding, Malformed, Reason
+
+PREFIX = "procseal/1 "
+MOST_BYTES = 65536
+"""Of a message."""
+MOST_FINDINGS = 16
+MOST_DETAIL = 1024
+"""Characters of a finding's `what`, `expected` and `found`; longer ones are cut."""
+DEFAULT_PATH = "/run/procseal/attestor.sock"
+CHANNEL_VARIABLE = "PROCSEAL_FD"
+"""Where a launched process finds the number of the descriptor to talk through."""
+
+_TEXT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+"""No control characters (a terminal may show any of this), no line ends, no surrogates."""
+_TOKEN = rf"[A-Za-z0-9_.-]{{1,{wit.MOST_BYTES}}}"
+_PROOF = rf"[A-Za-z0-9_.-]{{1,{wpt.MOST_BYTES}}}"
+_NUMBER = r"0|[1-9][0-9]{0,14}"
+_SIGNED = r"-?[1-9][0-9]{0,9}|0"
+_URL = r"[!-~]{1,2048}"
+_REASON = r"[a-z0-9-]{1,64}(?:\.[a-z0-9-]{1,64}){1,3}"
+_DETAIL = rf"{_TEXT}{{0,{MOST_DETAIL}}}"
+_FINDING = {"reason": _REASON, "what": _DETAIL, "expected": _DETAIL, "found": _DETAIL}
+
+
+def _one(pattern: str) -> Any:  # noqa: ANN401  (as dataclasses.field)
+    """Return a member that is there exactly once; as a number where its field is an int."""
+    return field(metadata={"pattern": pattern, "least": 1, "most": 1})
+
+
+def _perhaps(pattern: str) -> Any:  # noqa: ANN401
+    """Return a member that may be absent, and then reads as the empty text."""
+    return field(default="", metadata={"pattern": pattern, "least": 0, "most": 1})
+
+
+def _many(pattern: str, *, least: int, most: int) -> Any:  # noqa: ANN401
+    """Return a member that may be repeated, and reads as a tuple."""
+    return field(metadata={"pattern": pattern, "least": least, "most": most})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; a class per verb."""
+
+    VERB: ClassVar[str]
+
+    def encode(self) -> bytes:
+        """Return the packet; raise Malformed where a member is none that could be read."""
+        lines = [f"{name}: {value}" for name, value in self._lines()]
+        packet = "".join(f"{line}\n" for line in [PREFIX + self.VERB, *lines])
+        try:
+            data = packet.encode()
+        except UnicodeEncodeError as error:
+            raise _malformed("a member is no text") from error
+        self.read(_split(data, self.VERB))
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the message of this class in the packet `data`; raise Malformed on any other."""
+        return cls.read(_split(data, cls.VERB))
+
+    @classmethod
+    def read(cls, lines: "_Lines") -> Self:
+        """Return the message whose members are `lines`."""
+        values = {one.name: _read_member(lines, one.name, one) for one in fields(cls)}
+        lines.end()
+        return cls(**values)
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, tuple):
+                yield from ((one.name, text) for text in value)
+            elif value != "" or one.metadata["least"]:
+                yield one.name, str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nonce(Message):
+    """The attestor has looked at the process and wants to hear from it."""
+
+    VERB: ClassVar[str] = "nonce"
+
+    nonce: str = _one(r"[0-9a-f]{64}")
+    """32 random bytes, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obtain(Message):
+    """The process answers, in one message with one descriptor of its own (SCM_RIGHTS)."""
+
+    VERB: ClassVar[str] = "obtain"
+
+    nonce: str = _one(r"[0-9a-f]{64}")
+    """The attestor's."""
+    id: str = _perhaps(wit.SPIFFE_ID)
+    """The SPIFFE ID wanted; empty where exactly one workload has to match."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential(Message):
+    """The current token."""
+
+    VERB: ClassVar[str] = "credential"
+
+    token: str = _one(_TOKEN)
+    expires: int = _one(_NUMBER)
+    """Unix seconds."""
+    id: str = _one(wit.SPIFFE_ID)
+    level: str = _one("|".join(wit.LEVELS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prove(Message):
+    """The process is about to make a request."""
+
+    VERB: ClassVar[str] = "prove"
+
+    audience: str = _one(wit.AUDIENCE)
+    method: str = _one(wit.METHOD)
+    url: str = _one(_URL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof(Message):
+    """The two headers of that request."""
+
+    VERB: ClassVar[str] = "proof"
+
+    token: str = _one(_TOKEN)
+    proof: str = _one(_PROOF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token(Message):
+    """The process wants to see the current token; answered by a Credential."""
+
+    VERB: ClassVar[str] = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch(Message):
+    """Start this program, tied to its attestor; carries its descriptors 0, 1 and 2."""
+
+    VERB: ClassVar[str] = "launch"
+
+    argument: tuple[str, ...] = _many(rf"{_TEXT}{{0,16384}}", least=1, most=1024)
+    """argv; the first is the program's absolute path."""
+    environment: tuple[str, ...] = _many(
+        rf"[A-Za-z_][A-Za-z0-9_]{{0,255}}={_TEXT}*", least=0, most=1024
+    )
+    """`NAME=VALUE` each."""
+    user: str = _perhaps(r"[a-z_][a-z0-9_-]{0,31}\$?")
+    """Empty for the caller's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched(Message):
+    """The program runs."""
+
+    VERB: ClassVar[str] = "launched"
+
+    pid: int = _one(_NUMBER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Message):
+    """The program has ended."""
+
+    VERB: ClassVar[str] = "ended"
+
+    status: int = _one(_SIGNED)
+    """Its exit status, or minus the signal that ended it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Message):
+    """Somebody wants to know what the attestor is doing."""
+
+    VERB: ClassVar[str] = "status"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State(Message):
+    """What the attestor is doing, for people and scripts."""
+
+    VERB: ClassVar[str] = "state"
+
+    json: str = _one(rf"\{{{_TEXT}{{0,65000}}\}}")
+    """One JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal(Message):
+    """No, and why. It ends the connection, except of a Prove."""
+
+    VERB: ClassVar[str] = "refused"
+
+    findings: tuple[Finding, ...]
+    """One to sixteen."""
+
+    @classmethod
+    def of(cls, findings: tuple[Finding, ...]) -> Self:
+        """Return the refusal for `findings`, whose details may hold anything: cleaned, cut."""
+        return cls(findings=tuple(_cleaned(one) for one in findings[:MOST_FINDINGS]))
+
+    @classmethod
+    def read(cls, lines: "_Lines") -> Self:
+        """Return the refusal whose members are `lines`."""
+        findings = []
+        while not lines.is_at_end():
+            findings.append(
+                Finding(**{name: lines.take(name, _FINDING[name]) for name in _FINDING})
+            )
+        if not 1 <= len(findings) <= MOST_FINDINGS:
+            raise _malformed(f"expected 1 to {MOST_FINDINGS} findings")
+        return cls(findings=tuple(findings))
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        for one in self.findings:
+            yield from ((name, str(getattr(one, name))) for name in _FINDING)
+
+
+MESSAGES: dict[str, type[Message]] = {
+    message.VERB: message
+    for message in (
+        Nonce, Obtain, Credential, Prove, Proof, Token, Launch, Launched, Ended, Status, State,
+        Refusal,
+    )
+}  # fmt: skip
+
+
+def decode(data: bytes) -> Message:
+    """Return the message in the packet `data`, whatever its verb; raise Malformed if none is."""
+    head = data[: len(PREFIX) + 16].partition(b"\n")[0].decode(errors="replace")
+    verb = head.removeprefix(PREFIX)
+    if verb not in MESSAGES:
+        raise _malformed("expected procseal/1 and a known verb")
+    return MESSAGES[verb].decode(data)
+
+
+@dataclass(slots=True)
+class _Lines:
+    """The member lines of a message, taken from first to last."""
+
+    left: list[str]
+    """Last line first."""
+
+    def is_at_end(self) -> bool:
+        return not self.left
+
+    def is_next(self, name: str) -> bool:
+        return bool(self.left) and self.left[-1].startswith(f"{name}: ")
+
+    def take(self, name: str, pattern: str) -> str:
+        if not self.is_next(name):
+            raise _malformed(f"expected a line of {name}")
+        value = self.left.pop().removeprefix(f"{name}: ")
+        if not re.fullmatch(pattern, value):
+            raise _malformed(f"expected {name} to be of its form")
+        return value
+
+    def end(self) -> None:
+        if self.left:
+            raise _malformed("a line too many, or not in its place")
+
+
+def _split(data: bytes, verb: str) -> _Lines:
+    if len(data) > MOST_BYTES:
+        raise _malformed(f"longer than {MOST_BYTES} bytes")
+    try:
+        first, *lines, last = data.decode().split("\n")
+    except ValueError as error:
+        raise _malformed("expected lines of UTF-8 text") from error
+    if first != PREFIX + verb or last != "":
+        raise _malformed(f"expected {PREFIX}{verb}, every line ended")
+    return _Lines(lines[::-1])
+
+
+def _read_member(lines: _Lines, name: str, member: Any) -> object:  # noqa: ANN401  (Field)
+    pattern, least, most = (member.metadata[key] for key in ("pattern", "least", "most"))
+    values: list[str] = []
+    while len(values) < most and (lines.is_next(name) or len(values) < least):
+        values.append(lines.take(name, pattern))
+    if member.type is int:
+        return int(values[0])
+    if member.type is str:
+        return values[0] if values else ""
+    return tuple(values)
+
+
+def _cleaned(finding: Finding) -> Finding:
+    details = {name: _clean(getattr(finding, name)) for name in ("what", "expected", "found")}
+    return Finding(reason=finding.reason, **details)
+
+
+def _clean(text: str) -> str:
+    """Return `text` in printable ASCII: no bytes of a path may speak to a terminal."""
+    shown = "".join(one if " " <= one <= "~" else ascii(one)[1:-1] for one in text[:MOST_DETAIL])
+    return shown[:MOST_DETAIL]
+
+
+def _malformed(what: str) -> Malformed:
+    return Malformed(Reason.LOCAL_MALFORMED, what)

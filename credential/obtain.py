@@ -1,0 +1,225 @@
+"""For programs: obtain a credential from the attestor, and a proof for each request.
+
+    async with obtain() as identity:
+        token, proof = await identity.prove(audience=..., method="POST", url=...)
+
+The use key stays with the attestor, which looks at this process again before each proof.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from credential import local
+from credential.reasons import Refused
+
+_RETRY_SECONDS = 0.05
+
+Answer = TypeVar("Answer", bound=local.Message)
+
+
+class Proven(NamedTuple):
+    """The values of a request's two headers, `Workload-Identity-Token` and `...-Proof-Token`."""
+
+    token: str
+    proof: str
+
+
+class Identity:
+    """The credential of this process, for as long as its connection to the attestor lives."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._turn = asyncio.Lock()
+        self._exchanges: set[asyncio.Task[local.Message]] = set()
+        self._credential: local.Credential | None = None
+
+    @property
+    def id(self) -> str:
+        """The SPIFFE ID."""
+        return self._current().id
+
+    @property
+    def level(self) -> str:
+        """`lab`, `L1` ... `L4`: what was proven."""
+        return self._current().level
+
+    @property
+    def expires(self) -> datetime:
+        """When the last token seen here ends; the attestor renews it before."""
+        return datetime.fromtimestamp(self._current().expires, UTC)
+
+    async def prove(self, *, audience: str, method: str, url: str) -> Proven:
+        """Return the current token and a proof for one request, good for a minute.
+
+        Raise Refused with the attestor's findings: the process is no longer what it was, the
+        audience is not allowed, the lease has ended. Raise ConnectionError if the attestor is
+        gone: obtain again.
+        """
+        asked = local.Prove(audience=audience, method=method, url=url)
+        answer = await self._ask(asked, local.Proof)
+        return Proven(answer.token, answer.proof)
+
+    async def token(self) -> str:
+        """Return the current token, which is no secret and by itself lets nobody in."""
+        self._credential = await self._ask(local.Token(), local.Credential)
+        return self._credential.token
+
+    async def shake_hands(self, id_: str) -> None:
+        """Answer the attestor's nonce, with a descriptor of our own: once, at the beginning.
+
+        A descriptor can only be sent by a program that means to; a golden `cat` that a thief
+        lets speak for him cannot.
+        """
+        nonce = _expect(await self._receive(), local.Nonce).nonce
+        descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self._send(local.Obtain(nonce=nonce, id=id_), descriptor)
+        finally:
+            os.close(descriptor)
+        self._credential = _expect(await self._receive(), local.Credential)
+
+    async def aclose(self) -> None:
+        """End the connection; the attestor then forgets the use key and revokes the token."""
+        for exchange in self._exchanges:
+            exchange.cancel()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        self._channel.close()
+
+    def _current(self) -> local.Credential:
+        if self._credential is None:
+            raise ConnectionError("no credential has been obtained")
+        return self._credential
+
+    async def _ask(self, message: local.Message, expected: type[Answer]) -> Answer:
+        """Send `message` and return its answer.
+
+        A caller that is cancelled leaves its exchange running to its end, so that its answer
+        is never taken for that of the next one.
+        """
+        exchange = asyncio.create_task(self._exchange(message))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        exchange.add_done_callback(_retrieve)
+        return _expect(await asyncio.shield(exchange), expected)
+
+    async def _exchange(self, message: local.Message) -> local.Message:
+        async with self._turn:
+            with suppress(BrokenPipeError):  # its last words, a refusal, may be there to be read
+                await self._send(message)
+            return await self._receive()
+
+    async def _send(self, message: local.Message, descriptor: int | None = None) -> None:
+        data = message.encode()
+        rights = [] if descriptor is None else [_rights(descriptor)]
+        while True:
+            try:
+                self._channel.sendmsg([data], rights)
+            except BlockingIOError:
+                await self._writable()
+            else:
+                return
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._channel, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._channel)
+
+    async def _receive(self) -> local.Message:
+        loop = asyncio.get_running_loop()
+        data = await loop.sock_recv(self._channel, local.MOST_BYTES + 1)
+        if not data:
+            raise ConnectionResetError("the attestor has ended the connection")
+        return local.decode(data)
+
+
+@asynccontextmanager
+async def obtain(
+    *, id: str = "",  # noqa: A002  (the protocol's word)
+    path: str | Path = local.DEFAULT_PATH,
+) -> AsyncIterator[Identity]:  # fmt: skip
+    """Obtain this process's credential, and give it back at the end.
+
+    `id` is the SPIFFE ID wanted; without one, exactly one workload must match. A launched
+    process talks through the descriptor that PROCSEAL_FD names, which is taken once; any other
+    connects to `path`. Takes as long as a quote: bound it with `asyncio.timeout`.
+
+    Raise Refused with the findings of attestor or verifier, OSError where no attestor answers.
+    """
+    channel = _inherited_channel() or await _connect(path)
+    identity = Identity(channel)
+    try:
+        await identity.shake_hands(id)
+        yield identity
+    finally:
+        await identity.aclose()
+
+
+def _inherited_channel() -> socket.socket | None:
+    """Return the socket that PROCSEAL_FD names, if it names one.
+
+    The variable goes away: the number may later stand for something else, and no child of
+    this process may speak there (the attestor would not answer it).
+    """
+    number = os.environ.pop(local.CHANNEL_VARIABLE, "")
+    if not number:
+        return None
+    if not number.isascii() or not number.isdecimal():
+        raise ValueError(f"{local.CHANNEL_VARIABLE}: expected the number of a descriptor")
+    channel = socket.socket(fileno=int(number))
+    channel.set_inheritable(False)
+    channel.settimeout(0)
+    return channel
+
+
+async def _connect(path: str | Path) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.settimeout(0)
+    try:
+        while not _is_connected(channel, path):  # noqa: ASYNC110  (nothing tells of room)
+            await asyncio.sleep(_RETRY_SECONDS)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def _is_connected(channel: socket.socket, path: str | Path) -> bool:
+    """Connect, and say whether there was room in the attestor's queue.
+
+    asyncio's own `sock_connect` takes EAGAIN, a UNIX socket's word for a full queue, for
+    "in progress", and then for success.
+    """
+    try:
+        channel.connect(str(path))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _rights(descriptor: int) -> tuple[int, int, bytes]:
+    return (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+
+
+def _expect(message: local.Message, expected: type[Answer]) -> Answer:
+    if isinstance(message, local.Refusal):
+        raise Refused(message.findings)
+    if not isinstance(message, expected):
+        raise ConnectionError(f"expected {expected.VERB}, the attestor said {message.VERB}")
+    return message
+
+
+def _retrieve(exchange: asyncio.Task[local.Message]) -> None:
+    """Look at the outcome of an exchange that nobody waits for, so that asyncio does not warn."""
+    if not exchange.cancelled():
+        exchange.exception()

@@ -1,0 +1,1 @@
+"""Servers of HTTP libraries, one a file, each an extra."""
