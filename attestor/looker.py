@@ -1,0 +1,169 @@
+"""The process that looks at others, under a uid of its own, and the daemon's hold on it.
+
+It has a uid of its own for the sake of the kernel's measurement list: what the attestor's uid
+reads of root's files is measured as the attestor's code, and what it hashes for others must not
+be. It also keeps the capabilities for looking away from the process that holds keys. A look that
+takes too long (a file on a file system that a user serves) ends with the looker, and a new one is
+born; the daemon goes on.
+"""
+
+import os
+import pwd
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from attestor import packets, privileges
+from attestor.digests import Digests, Unreadable
+from attestor.look import Executed, Glance, NoLook, Pins, glance, look, pin
+from attestor.starter import Account
+from evidence import Malformed
+from evidence.process import Look
+
+GRACE_SECONDS = 2
+"""How much longer the daemon waits than the looker gives itself."""
+
+
+class NoAccount(Exception):
+    """No account has that name or number."""
+
+
+class Looker:
+    """The daemon's hold on one looker. Its methods block, and may be called from any thread."""
+
+    def __init__(
+        self, birth: Callable[[], socket.socket], *, most_bytes: int, deadline_seconds: int
+    ) -> None:
+        self._birth = birth
+        self._most_bytes = most_bytes
+        self._deadline_seconds = deadline_seconds
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+
+    def close(self) -> None:
+        """Let it end."""
+        with self._lock:
+            self._drop()
+
+    def pin(self, pidfd: int) -> Pins:
+        """Return the pins of a living process; `pidfd` becomes one of them."""
+        _, descriptors = self._ask("pin", [pidfd])
+        directory, maps = descriptors
+        return Pins(pidfd, directory, maps)
+
+    def look(self, pins: Pins) -> tuple[Look, Glance]:
+        """Return a look at a process."""
+        match self._ask("look", [pins.pidfd, pins.directory, pins.maps])[0]:
+            case [seen, summary]:
+                return Look.read(seen), Glance.read(summary)
+            case _:
+                raise NoLook("the looker's answer was not understood")
+
+    def glance(self, pins: Pins) -> Glance:
+        """Return the cheap part of a look."""
+        return Glance.read(self._ask("glance", [pins.pidfd, pins.directory, pins.maps])[0])
+
+    def digest(self, descriptor: int) -> bytes:
+        """Return SHA-256 of a file."""
+        return cast("bytes", self._ask("digest", [descriptor])[0])
+
+    def account(self, who: str | int) -> tuple[str, Account]:
+        """Return the name (empty if there is none) and the account of a user."""
+        match self._ask(["account", who])[0]:
+            case [str(name), account]:
+                return name, Account.read(account)
+            case _:
+                raise NoLook("the looker's answer was not understood")
+
+    def _ask(self, request: object, descriptors: Sequence[int] = ()) -> tuple[object, list[int]]:
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._birth()
+                self._channel.settimeout(self._deadline_seconds + GRACE_SECONDS)
+                packets.send(self._channel, [self._most_bytes, self._deadline_seconds])
+            try:
+                packets.send(self._channel, request, descriptors)
+                answer, found = packets.receive(self._channel)
+            except (EOFError, OSError, Malformed) as error:
+                self._drop()
+                raise NoLook(f"the look took longer than {self._deadline_seconds} s") from error
+        match answer:
+            case ["yes", value]:
+                return value, found
+            case ["executed", str(why)]:
+                raise Executed(why)
+            case ["no account", str(why)]:
+                raise NoAccount(why)
+            case [_, str(why)]:
+                raise NoLook(why)
+            case _:
+                raise NoLook("the looker's answer was not understood")
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+
+def serve(channel: socket.socket, uid: int, gid: int) -> None:
+    """Be a looker until the daemon closes the channel, or one look takes too long."""
+    privileges.become(uid, gid, keep=privileges.LOOKING)
+    privileges.hide_memory()
+    privileges.end_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    try:
+        match packets.receive(channel)[0]:
+            case [int(most_bytes), int(deadline_seconds)]:
+                digests = Digests(most_bytes=most_bytes)
+            case _:
+                raise ValueError("not a looker's orders")
+        while True:
+            request, descriptors = packets.receive(channel)
+            signal.alarm(deadline_seconds)
+            _answer(channel, request, descriptors, digests)
+            signal.alarm(0)
+            for descriptor in descriptors:
+                os.close(descriptor)
+    except EOFError:
+        return
+
+
+def _answer(
+    channel: socket.socket, request: object, descriptors: list[int], digests: Digests
+) -> None:
+    try:
+        match request, descriptors:
+            case "pin", [pidfd]:
+                pins = pin(pidfd)
+                descriptors += [pins.directory, pins.maps]
+                packets.send(channel, ["yes", []], [pins.directory, pins.maps])
+                return
+            case "look", [pidfd, directory, maps]:
+                seen, summary = look(Pins(pidfd, directory, maps), digests)
+                value: object = [seen.members(), summary.members()]
+            case "glance", [pidfd, directory, maps]:
+                value = glance(Pins(pidfd, directory, maps)).members()
+            case "digest", [file]:
+                value = digests.of(file)
+            case ["account", str() | int() as who], []:
+                value = _account(who)
+            case _:
+                raise NoLook("not a request to a looker")  # noqa: TRY301 the same way out for all
+        answer: list[object] = ["yes", value]
+    except Executed as error:
+        answer = ["executed", str(error)]
+    except KeyError as error:
+        answer = ["no account", str(error)]
+    except (NoLook, Unreadable, OSError) as error:
+        answer = ["no", f"{type(error).__name__}: {error}"]
+    packets.send(channel, answer)
+
+
+def _account(who: str | int) -> list[object]:
+    """Look a user up here: reading the accounts must not be measured as the attestor's code."""
+    entry = pwd.getpwnam(who) if isinstance(who, str) else pwd.getpwuid(who)
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    account = Account(uid=entry.pw_uid, gid=entry.pw_gid, groups=groups)
+    return [entry.pw_name, account.members()]
