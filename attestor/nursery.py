@@ -32,6 +32,12 @@ class Child:
     report: int
     """Reading end of a pipe that brings the exit status, STATUS_BYTES long."""
 
+    def close(self) -> None:
+        """Let go of it, whatever became of it: one that still waits ends."""
+        self.orders.close()
+        os.close(self.pidfd)
+        os.close(self.report)
+
 
 class Nursery:
     """The daemon's hold on it. Its methods block briefly and may be called from any thread."""

@@ -1,6 +1,7 @@
 """Length-prefixed messages with descriptors, between processes of the attestor's own."""
 
 import socket
+from array import array
 from collections.abc import Sequence
 
 from evidence import cbor
@@ -24,14 +25,18 @@ def send(channel: socket.socket, message: object, descriptors: Sequence[int] = (
 
 def receive(channel: socket.socket) -> tuple[object, list[int]]:
     """Return the next message and its descriptors; raise EOFError when the other end is gone."""
-    head, descriptors, _, _ = socket.recv_fds(
-        channel, LENGTH_BYTES, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
+    # Not socket.recv_fds, which forgets its flags before Python 3.12.
+    space = socket.CMSG_SPACE(MOST_DESCRIPTORS * array("i").itemsize)
+    head, messages, _, _ = channel.recvmsg(LENGTH_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i")
+    for level, kind, data in messages:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data)
     head += _exactly(channel, LENGTH_BYTES - len(head))
     length = int.from_bytes(head, "big")
     if length > MOST_BYTES:
         raise EOFError(f"expected at most {MOST_BYTES} bytes, got {length}")
-    return cbor.decode(_exactly(channel, length)), descriptors
+    return cbor.decode(_exactly(channel, length)), list(descriptors)
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:
