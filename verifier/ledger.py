@@ -1,0 +1,108 @@
+"""What the append-only record says: a row for every decision, issue and revocation.
+
+A row is written in the transaction of the change that it records (`Transaction.append`), and
+the database refuses to change or delete one.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from verifier.reasons import Finding
+
+
+class Kind(StrEnum):
+    """What happened. A kind is stored: never rename one."""
+
+    NODE_ENROLLED = "node.enrolled"
+    NODE_PENDING = "node.pending"
+    NODE_ENROLMENT_REFUSED = "node.enrolment-refused"
+    NODE_APPROVED = "node.approved"
+    NODE_REMOVED = "node.removed"
+    NODE_FORGOTTEN = "node.forgotten"
+    INSTANCE_APPROVED = "instance.approved"
+    EVIDENCE_ACCEPTED = "evidence.accepted"
+    EVIDENCE_REFUSED = "evidence.refused"
+    CREDENTIAL_ISSUED = "credential.issued"
+    CREDENTIAL_RENEWED = "credential.renewed"
+    CREDENTIAL_REVOKED = "credential.revoked"
+    POLICY_PUT = "policy.put"
+    POLICY_REMOVED = "policy.removed"
+
+
+class Cause(StrEnum):
+    """Why a credential ended. A cause is stored and told: never rename one."""
+
+    EXITED = "process.exited"
+    EXECUTED = "process.executed"
+    CHANGED = "process.changed"
+    REFUSED = "process.drift"
+    NOT_REPORTED = "process.not-reported"
+    NODE_REFUSED = "node.drift"
+    NODE_REBOOTED = "node.rebooted"
+    NODE_REMOVED = "node.removed"
+    INSTANCE_REPLACED = "instance.replaced"
+    TOO_OLD = "evidence.too-old"
+    WORKLOAD_REMOVED = "workload.removed"
+    OPERATOR = "operator"
+
+
+TOLD_BY_NODE = (Cause.EXITED, Cause.EXECUTED, Cause.CHANGED)
+"""The causes that a node may give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row to be written."""
+
+    kind: Kind
+    subject: str
+    """Whom it is about: a node, a SPIFFE ID, the name of a policy document."""
+    body: Mapping[str, object] = field(default_factory=dict)
+    """JSON values. Never holds a secret or a token."""
+    evidence: bytes = b""
+    """Digest of the case that the decision can be judged again from; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row as written."""
+
+    seq: int
+    time: int
+    """Unix seconds."""
+    kind: str
+    subject: str
+    body: Mapping[str, object]
+    evidence: bytes
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as operators read it."""
+        return {
+            "seq": self.seq,
+            "time": datetime.fromtimestamp(self.time, UTC).isoformat(),
+            "kind": self.kind,
+            "subject": self.subject,
+            "body": dict(self.body),
+            "evidence": f"sha256:{self.evidence.hex()}" if self.evidence else "",
+        }
+
+
+def to_text(body: Mapping[str, object]) -> str:
+    """Return the one text of a body."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return findings as a body holds them."""
+    return [
+        {
+            "reason": str(one.reason),
+            "what": one.what,
+            "expected": one.expected,
+            "found": one.found,
+        }
+        for one in findings
+    ]

@@ -1,0 +1,174 @@
+"""From an accepted process to its token and grant. Chance and time are arguments.
+
+`mint` takes an `Accepted`, which only an appraisal makes: nothing else can be given a credential.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import cast
+
+from credential import base64url, crypto, grant, wit
+from credential.keys import thumbprint
+from evidence import tpm
+from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.keys import Keys
+from verifier.verdict import Accepted
+
+JTI_BYTES = 16
+
+Random = Callable[[int], bytes]
+"""Return so many random bytes: `secrets.token_bytes`, but in tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What is remembered of the token that a process holds."""
+
+    chain_key: bytes = field(repr=False)
+    """What it is sealed under, 32 bytes: secret."""
+    step: int
+    jti: str
+    issued: datetime
+    expires: datetime
+    policy_version: int
+    """Of the policy that allowed what it says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What all credentials of one decision have in common."""
+
+    issuer: str
+    ek_public: bytes
+    """TPMT_PUBLIC of the node's EK."""
+    challenge: bytes
+    """SHA-256 of the challenge."""
+    evidence: bytes
+    """Digest of the case that was judged."""
+    ledger: int
+    """Number of the decision's row."""
+    policy_version: int
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minted:
+    """What one process is sent, and what is remembered of it."""
+
+    grant: str
+    token: Token
+    has_new_token: bool
+
+
+def mint(
+    accepted: Accepted, held: Token | None, *, occasion: Occasion, keys: Keys, random: Random
+) -> Minted:
+    """Return the grant for a process that holds the token `held`, None for none.
+
+    A process that came with its key is sealed to, from step 0. One that is known gets a token
+    under the next key of its chain if less than half of its token's life is left, or if the
+    policy is a newer one; otherwise its lease alone is new.
+    """
+    if accepted.is_new or held is None:
+        return _seal(accepted, _new_token(accepted, occasion, random), occasion, keys, random)
+    if not _is_due(held, occasion):
+        return Minted(
+            grant=_signed(_lease(accepted, held, occasion), keys), token=held, has_new_token=False
+        )
+    chain = replace(held, chain_key=crypto.next_key(held.chain_key), step=held.step + 1)
+    return _seal(accepted, _renewed(chain, accepted, occasion, random), occasion, keys, random)
+
+
+def _is_due(held: Token, occasion: Occasion) -> bool:
+    half = (held.expires - held.issued) / 2
+    return held.expires - occasion.now < half or held.policy_version != occasion.policy_version
+
+
+def _new_token(accepted: Accepted, occasion: Occasion, random: Random) -> Token:
+    chain_key = random(crypto.KEY_BYTES)
+    never = datetime.fromtimestamp(0, UTC)
+    empty = Token(
+        chain_key=chain_key, step=0, jti="", issued=never, expires=never, policy_version=0
+    )
+    return _renewed(empty, accepted, occasion, random)
+
+
+def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Random) -> Token:
+    return replace(
+        token,
+        jti=base64url.encode(random(JTI_BYTES)),
+        issued=occasion.now,
+        expires=occasion.now + accepted.workload.lifetime,
+        policy_version=occasion.policy_version,
+    )
+
+
+def _seal(
+    accepted: Accepted, token: Token, occasion: Occasion, keys: Keys, random: Random
+) -> Minted:
+    text = wit.encode(claims_of(accepted, token, occasion), key=keys.wit.private, kid=keys.wit.kid)
+    leased = _lease(accepted, token, occasion)
+    if token.step == 0:
+        id_object, encrypted_secret = make_credential(
+            tpm.Public.decode(occasion.ek_public),
+            name=accepted.key_name,
+            secret=token.chain_key,
+            entropy=random(ENTROPY_BYTES),
+        )
+        leased = replace(leased, id_object=id_object, encrypted_secret=encrypted_secret)
+    nonce = random(crypto.NONCE_BYTES)
+    sealed = grant.seal_token(leased, text, key=token.chain_key, nonce=nonce)
+    return Minted(grant=_signed(sealed, keys), token=token, has_new_token=True)
+
+
+def _lease(accepted: Accepted, token: Token, occasion: Occasion) -> grant.Grant:
+    """Return the grant without a token; the lease never outlives the credential."""
+    lease = min(accepted.workload.lease, token.expires - occasion.now)
+    return grant.Grant(
+        node=accepted.core.node,
+        key_name=accepted.key_name,
+        core=accepted.core_digest,
+        challenge=occasion.challenge,
+        lease_seconds=int(lease.total_seconds()),
+        step=token.step,
+    )
+
+
+def _signed(unsigned: grant.Grant, keys: Keys) -> str:
+    return grant.sign(unsigned, key=keys.grant.private, kid=keys.grant.kid)
+
+
+def claims_of(accepted: Accepted, token: Token, occasion: Occasion) -> wit.Claims:
+    """Return what the token says (docs/protocol.md, section 3)."""
+    core, workload = accepted.core, accepted.workload
+    procseal = wit.Procseal(
+        level=cast("wit.Level", accepted.level),
+        binding=core.binding,
+        peer_proof=core.peer_proof,
+        proof_key="attestor",
+        executable=f"sha256:{core.executable.hex()}",
+        set=workload.executable_set,
+        node=core.node,
+        boot=core.boot,
+        unit=workload.unit,
+        user=workload.user,
+        audiences=workload.audiences,
+        scopes=workload.scopes,
+        evidence=f"sha256:{occasion.evidence.hex()}",
+        ledger=occasion.ledger,
+    )
+    return wit.Claims(
+        issuer=occasion.issuer,
+        id=workload.id,
+        issued=token.issued,
+        expires=token.expires,
+        jti=token.jti,
+        use_key=core.use_key,
+        procseal=procseal,
+    )
+
+
+def thumbprint_of(accepted: Accepted) -> str:
+    """Return the RFC 7638 thumbprint of the use key."""
+    return thumbprint(accepted.core.use_key)

@@ -1,0 +1,450 @@
+"""What survives a restart: one database, every change one transaction.
+
+SQLite by default (write-ahead log, synchronous=FULL: what was acknowledged survives SIGKILL and
+power loss), any SQLAlchemy URL by configuration. Nothing here decides anything.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Connection,
+    Engine,
+    ForeignKey,
+    Integer,
+    UniqueConstraint,
+    create_engine,
+    delete,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from verifier.ledger import Entry, Row, to_text
+
+SCHEMA = 1
+"""Grows with every change of a table."""
+
+ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
+"""Status of a node. A removed one keeps its name and its EK together."""
+
+VALID, REVOKED = "valid", "revoked"
+"""Status of a process's credential."""
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a transaction waits for another one's end."""
+
+_seq = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Stale(Exception):
+    """Somebody else changed what this transaction was about: nothing was done."""
+
+
+class UnknownSchema(Exception):
+    """The database was made by another version of this program."""
+
+
+class Base(DeclarativeBase):
+    """The tables."""
+
+    type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads it from the class
+
+
+class Setting(Base):
+    """A number that there is once: `schema`, `policy-version`."""
+
+    __tablename__ = "settings"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class NodeRow(Base):
+    """A node that has proven its TPM. Its keys never change."""
+
+    __tablename__ = "nodes"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    ek_hash: Mapped[str] = mapped_column(unique=True)
+    ek_public: Mapped[bytes]
+    certificate: Mapped[bytes]
+    ak_public: Mapped[bytes]
+    ak_name: Mapped[bytes]
+    enrolled: Mapped[int]
+    """Unix seconds, as every time here."""
+    instance: Mapped[bytes] = mapped_column(default=b"")
+    """SHA-256 of the instance key accepted last."""
+    instance_reset_count: Mapped[int] = mapped_column(default=0)
+    approved: Mapped[bytes] = mapped_column(default=b"")
+    """SHA-256 of approved later instance keys, 32 bytes each."""
+    clock: Mapped[bytes] = mapped_column(default=b"")
+    """An encoded ClockSeen; empty before the first."""
+    checkpoint: Mapped[bytes] = mapped_column(default=b"")
+    """An encoded Checkpoint; empty where the whole list has to be judged."""
+    list_number: Mapped[int] = mapped_column(default=0)
+    """Which of the node's lists the checkpoint is about: each start over has its own."""
+    list_parts: Mapped[int] = mapped_column(default=0)
+    list_digest: Mapped[bytes] = mapped_column(default=b"")
+    """Chain over the parts of that list: see `verifier.case.chain`."""
+    accepted: Mapped[int] = mapped_column(default=0)
+    """When its last evidence was accepted; 0 before the first, and after a refusal."""
+    version: Mapped[int] = mapped_column(default=1)
+    """Grows with every change of anything that belongs to the node."""
+
+
+class ActivationRow(Base):
+    """An enrolment that waits for its answer."""
+
+    __tablename__ = "activations"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    enrol: Mapped[bytes]
+    """The encoded Enrol message."""
+    expected: Mapped[bytes]
+    """The only right answer."""
+    expires: Mapped[int] = mapped_column(index=True)
+
+
+class ChallengeRow(Base):
+    """A challenge that waits for its evidence."""
+
+    __tablename__ = "challenges"
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"), primary_key=True)
+    newcomer: Mapped[bool] = mapped_column(primary_key=True)
+    """Asked for by a key that is not the accepted instance: it displaces no other challenge."""
+    signer: Mapped[bytes]
+    """SHA-256 of the instance key that asked."""
+    challenge: Mapped[bytes]
+    """The encoded Challenge."""
+    expires: Mapped[int]
+
+
+class ListPart(Base):
+    """What one accepted evidence added to the set of judged records of a boot. Never deleted."""
+
+    __tablename__ = "list_parts"
+    node: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    part: Mapped[int] = mapped_column(primary_key=True)
+    measured: Mapped[bytes]
+    """Encoded Measured values."""
+
+
+class ProcessRow(Base):
+    """A process that was accepted, and the key that its credential is sealed to."""
+
+    __tablename__ = "processes"
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"), primary_key=True)
+    key_name: Mapped[bytes] = mapped_column(primary_key=True)
+    core: Mapped[bytes]
+    workload: Mapped[str] = mapped_column(index=True)
+    thumbprint: Mapped[str]
+    """Of the use key, RFC 7638."""
+    chain_key: Mapped[bytes]
+    """What the current token is sealed under; emptied by revocation."""
+    step: Mapped[int]
+    jti: Mapped[str]
+    """Of the current token."""
+    issued: Mapped[int]
+    expires: Mapped[int]
+    accepted: Mapped[int]
+    """When it was accepted last."""
+    status: Mapped[str] = mapped_column(default=VALID)
+    cause: Mapped[str] = mapped_column(default="")
+    revoked: Mapped[int] = mapped_column(default=0)
+
+
+class TokenRow(Base):
+    """A token that was issued. It has the status of its process."""
+
+    __tablename__ = "tokens"
+    jti: Mapped[str] = mapped_column(primary_key=True)
+    node: Mapped[str]
+    key_name: Mapped[bytes]
+    step: Mapped[int]
+    issued: Mapped[int]
+    expires: Mapped[int]
+    ledger: Mapped[int]
+    """Number of the decision's row."""
+
+
+class DocumentRow(Base):
+    """A policy document and the policy versions in which it counted. Never deleted."""
+
+    __tablename__ = "documents"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[int] = mapped_column(primary_key=True)
+    until: Mapped[int | None]
+    """The first version in which it no longer counts."""
+    text: Mapped[str]
+
+
+class EvidenceRow(Base):
+    """What a decision was made from. Never deleted."""
+
+    __tablename__ = "evidence"
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    """SHA-256 of `head`."""
+    head: Mapped[bytes]
+    """See `verifier.case`."""
+    message: Mapped[bytes]
+    """The encoded SignedMessage."""
+    list_number: Mapped[int]
+    list_parts: Mapped[int]
+    """The stored part of the list that it was judged with."""
+    policy_version: Mapped[int]
+
+
+class LedgerRow(Base):
+    """The record. Append-only: the database refuses anything else."""
+
+    __tablename__ = "ledger"
+    __table_args__ = (UniqueConstraint("seq"), {"sqlite_autoincrement": True})
+    seq: Mapped[int] = mapped_column(_seq, primary_key=True, autoincrement=True)
+    time: Mapped[int]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    body: Mapped[str]
+    """JSON."""
+    evidence: Mapped[bytes]
+
+
+for _change in ("UPDATE", "DELETE"):
+    event.listen(
+        LedgerRow.__table__,
+        "after_create",
+        DDL(  # type: ignore[no-untyped-call]
+            f"CREATE TRIGGER ledger_no_{_change.lower()} BEFORE {_change} ON ledger "
+            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+        ).execute_if(dialect="sqlite"),
+    )
+
+
+class Transaction:
+    """Everything that one transaction may ask and change."""
+
+    def __init__(self, session: Session, now: datetime) -> None:
+        self._session = session
+        self.now = int(now.timestamp())
+
+    # Nodes
+
+    def node(self, name: str) -> NodeRow | None:
+        """Return the node of this name, removed ones too."""
+        return self._session.get(NodeRow, name)
+
+    def node_with_ek(self, ek_hash: str) -> NodeRow | None:
+        """Return the node with this EK, removed ones too."""
+        return self._session.scalar(select(NodeRow).where(NodeRow.ek_hash == ek_hash))
+
+    def nodes(self) -> Sequence[NodeRow]:
+        """Return all nodes by name."""
+        return self._session.scalars(select(NodeRow).order_by(NodeRow.name)).all()
+
+    def next_list_number(self, name: str) -> int:
+        """Return a number that no list of a node of this name has had."""
+        query = select(func.max(ListPart.number)).where(ListPart.node == name)
+        return (self._session.scalar(query) or 0) + 1
+
+    def demand_unchanged(self, name: str, version: int, policy_version: int) -> NodeRow:
+        """Return the node if it and the policy are of these versions; raise Stale otherwise."""
+        node = self.node(name)
+        if node is None or node.version != version or self.policy_version() != policy_version:
+            raise Stale(name)
+        return node
+
+    def forget_node(self, name: str) -> None:
+        """Delete the node, and what only it gave a meaning to."""
+        for table in (ChallengeRow, ProcessRow):
+            self._session.execute(delete(table).where(table.node == name))
+        self._session.execute(delete(NodeRow).where(NodeRow.name == name))
+
+    # Challenges and activations
+
+    def activation(self, id_: str) -> ActivationRow | None:
+        """Return the enrolment that waits under this id."""
+        return self._session.get(ActivationRow, id_)
+
+    def count_activations(self) -> int:
+        """Return how many enrolments wait, once those whose time is over are deleted."""
+        self._session.execute(delete(ActivationRow).where(ActivationRow.expires < self.now))
+        return self._session.scalar(select(func.count()).select_from(ActivationRow)) or 0
+
+    def challenges(self, node: str) -> Sequence[ChallengeRow]:
+        """Return the challenges that the node has outstanding: at most two."""
+        return self._session.scalars(select(ChallengeRow).where(ChallengeRow.node == node)).all()
+
+    def drop_challenges(self, node: str, *, newcomer: bool | None = None) -> None:
+        """Delete the node's challenges, or one of them."""
+        query = delete(ChallengeRow).where(ChallengeRow.node == node)
+        if newcomer is not None:
+            query = query.where(ChallengeRow.newcomer == newcomer)
+        self._session.execute(query)
+
+    # The measurement list
+
+    def list_parts(self, node: str, number: int, parts: int) -> Sequence[bytes]:
+        """Return the first `parts` parts of a list."""
+        wanted = (ListPart.node == node, ListPart.number == number, ListPart.part < parts)
+        query = select(ListPart.measured).where(*wanted).order_by(ListPart.part)
+        return self._session.scalars(query).all()
+
+    # Processes and their credentials
+
+    def process(self, node: str, key_name: bytes) -> ProcessRow | None:
+        """Return the process whose credential is sealed to this key."""
+        return self._session.get(ProcessRow, (node, key_name))
+
+    def process_of(self, jti: str) -> ProcessRow | None:
+        """Return the process that this token was issued to."""
+        token = self._session.get(TokenRow, jti)
+        return self.process(token.node, token.key_name) if token else None
+
+    def processes(
+        self, *, node: str = "", workload: str = "", accepted_before: int = 0, live: bool = True
+    ) -> Sequence[ProcessRow]:
+        """Return the processes that fit, those with a valid credential unless told otherwise."""
+        query = select(ProcessRow).order_by(ProcessRow.node, ProcessRow.key_name)
+        if live:
+            query = query.where(ProcessRow.status == VALID)
+        if node:
+            query = query.where(ProcessRow.node == node)
+        if workload:
+            query = query.where(ProcessRow.workload == workload)
+        if accepted_before:
+            query = query.where(ProcessRow.accepted < accepted_before)
+        return self._session.scalars(query).all()
+
+    # Policy
+
+    def policy_version(self) -> int:
+        """Return the version that counts now."""
+        return self._setting("policy-version").value
+
+    def next_policy_version(self) -> int:
+        """Make and return a new version."""
+        setting = self._setting("policy-version")
+        setting.value += 1
+        return setting.value
+
+    def document(self, kind: str, name: str) -> DocumentRow | None:
+        """Return the document of this name that counts now."""
+        wanted = (DocumentRow.kind == kind, DocumentRow.name == name, DocumentRow.until.is_(None))
+        return self._session.scalar(select(DocumentRow).where(*wanted))
+
+    def documents(self, version: int) -> Sequence[DocumentRow]:
+        """Return the documents that count in this version, by kind and name."""
+        counts = (DocumentRow.until.is_(None)) | (DocumentRow.until > version)
+        query = select(DocumentRow).where(DocumentRow.since <= version, counts)
+        return self._session.scalars(query.order_by(DocumentRow.kind, DocumentRow.name)).all()
+
+    # The ledger, and what it rests on
+
+    def append(self, entry: Entry) -> int:
+        """Write the row and return its number."""
+        row = LedgerRow(
+            time=self.now,
+            kind=str(entry.kind),
+            subject=entry.subject,
+            body=to_text(entry.body),
+            evidence=entry.evidence,
+        )
+        self._session.add(row)
+        self._session.flush()
+        return row.seq
+
+    def ledger(self, *, after: int = 0, most: int = 0, last: bool = False) -> Sequence[Row]:
+        """Return rows in order: the first `most` after `after`, or the `last` of them."""
+        query = select(LedgerRow).where(LedgerRow.seq > after)
+        query = query.order_by(LedgerRow.seq.desc() if last else LedgerRow.seq)
+        rows = self._session.scalars(query.limit(most) if most else query).all()
+        read = [
+            Row(
+                seq=row.seq,
+                time=row.time,
+                kind=row.kind,
+                subject=row.subject,
+                body=json.loads(row.body),
+                evidence=row.evidence,
+            )
+            for row in rows
+        ]
+        return read[::-1] if last else read
+
+    def evidence(self, digest: bytes) -> EvidenceRow | None:
+        """Return what the decision with this digest was made from."""
+        return self._session.get(EvidenceRow, digest)
+
+    # Any of them
+
+    def add(self, row: Base) -> None:
+        """Insert a row, or replace the one with its key."""
+        self._session.merge(row)
+
+    def insert(self, row: Base) -> None:
+        """Insert a row."""
+        self._session.add(row)
+        self._session.flush()
+
+    def remove(self, row: Base) -> None:
+        """Delete a row."""
+        self._session.delete(row)
+        self._session.flush()
+
+    def _setting(self, name: str) -> Setting:
+        setting = self._session.get(Setting, name, with_for_update=True)
+        assert setting is not None
+        return setting
+
+
+class Store:
+    """The database."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        Base.metadata.create_all(self._engine)
+        with Session(self._engine) as session, session.begin():
+            for name, value in (("schema", SCHEMA), ("policy-version", 1)):
+                if session.get(Setting, name) is None:
+                    session.add(Setting(name=name, value=value))
+            found = session.get_one(Setting, "schema").value
+        if found != SCHEMA:
+            raise UnknownSchema(f"expected a database of schema {SCHEMA}, found {found}")
+
+    @contextmanager
+    def transaction(self, now: datetime) -> Iterator[Transaction]:
+        """Everything done in it is there after it, or nothing where it is left by an exception."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield Transaction(session, now)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, isolation_level="SERIALIZABLE")
+    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: object, _record: object) -> None:
+    """Leave transactions to us, and make a commit durable before it is acknowledged."""
+    connection.isolation_level = None  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock first: a transaction that reads and then writes is never overtaken."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
