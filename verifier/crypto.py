@@ -57,10 +57,19 @@ def is_ecdsa_p256_sha256(point: Sequence[bytes], values: Sequence[bytes], data: 
 
 def is_signed_by_instance(key: bytes, signature: bytes, data: bytes) -> bool:
     """Say the same of an uncompressed point and of r and s of 32 bytes each."""
-    if len(key) != POINT_BYTES or key[0] != 4 or len(signature) != 2 * FIELD_BYTES:  # noqa: PLR2004
+    if not is_uncompressed_p256(key) or len(signature) != 2 * FIELD_BYTES:
         return False
-    point = (key[1 : 1 + FIELD_BYTES], key[1 + FIELD_BYTES :])
-    return is_ecdsa_p256_sha256(point, (signature[:FIELD_BYTES], signature[FIELD_BYTES:]), data)
+    values = (signature[:FIELD_BYTES], signature[FIELD_BYTES:])
+    return is_ecdsa_p256_sha256(_split(key), values, data)
+
+
+def is_uncompressed_p256(key: bytes) -> bool:
+    """Say whether the bytes are a point of P-256, uncompressed."""
+    return len(key) == POINT_BYTES and key[:1] == b"\x04" and is_point_p256(_split(key))
+
+
+def _split(key: bytes) -> tuple[bytes, bytes]:
+    return key[1 : 1 + FIELD_BYTES], key[1 + FIELD_BYTES :]
 
 
 def is_point_p256(point: Sequence[bytes]) -> bool:

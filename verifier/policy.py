@@ -6,8 +6,9 @@ Unknown keys, empty sets and anything ambiguous are refused when they are read
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 from verifier.reasons import Finding, Reason, Rejected
 
@@ -17,7 +18,7 @@ LEVELS = ("lab", "L1", "L2", "L3", "L4")
 """Assurance levels, lowest first. L0 is a report only and never in a credential."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `paths` is worked out once and kept
 class ReferenceSet:
     """Digests of files that belong together."""
 
@@ -28,13 +29,11 @@ class ReferenceSet:
     """Names of the nodes it counts on; empty for all."""
     source: str = ""
     """Where the digests come from, for people."""
-    paths: Mapping[bytes, str] = field(init=False, repr=False, compare=False)
-    """The same the other way round: a path by digest."""
 
-    def __post_init__(self) -> None:
-        """Index the digests."""
-        paths = {digest: path for path, digests in self.files.items() for digest in digests}
-        object.__setattr__(self, "paths", paths)
+    @cached_property
+    def paths(self) -> Mapping[bytes, str]:
+        """The same the other way round: a path by digest."""
+        return {digest: path for path, digests in self.files.items() for digest in digests}
 
     def counts_on(self, node: str) -> bool:
         """Say whether the set counts on the node of this name."""

@@ -1,0 +1,94 @@
+"""Link 6: the attestor that speaks is the one that started first in this boot, or an approved one.
+
+At its start an attestor finds register 15 at zero and extends it with SHA-256 of its public
+key. Whoever starts later extends it again, and everyone can see that.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from evidence.messages import INSTANCE_REGISTER, SignedMessage
+from verifier import crypto
+from verifier.node import Node
+from verifier.quote import VerifiedQuote
+from verifier.reasons import Finding, Reason, Rejected, reject
+
+REGISTER_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """Bytes, and whose they are. Made by `verify_signed` only."""
+
+    payload: bytes
+    signer: bytes
+    """SHA-256 of the instance key that signed them; whether to listen to it is not said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedInstance:
+    """The attestor that speaks may speak. Made by `verify_instance` only."""
+
+    quote: VerifiedQuote
+    instance: bytes
+    """SHA-256 of its key."""
+    is_same: bool
+    """Boot and instance are those that were accepted last: what was known still is."""
+
+
+def verify_signed(message: SignedMessage) -> Signed:
+    """Return the message's bytes and signer; raise Rejected if the signature is not by its key."""
+    if not crypto.is_signed_by_instance(message.key, message.signature, message.payload):
+        raise reject(Reason.MESSAGE_SIGNATURE, "the message's own key")
+    return Signed(payload=message.payload, signer=hashlib.sha256(message.key).digest())
+
+
+def fold(extensions: Iterable[bytes]) -> bytes:
+    """Return the value of a register after these extensions, sha256 bank."""
+    register = bytes(REGISTER_BYTES)
+    for extension in extensions:
+        register = hashlib.sha256(register + extension).digest()
+    return register
+
+
+def verify_instance(quote: VerifiedQuote, *, node: Node, signer: bytes) -> AcceptedInstance:
+    """Return the instance that speaks; raise Rejected unless register 15 and the signer agree."""
+    findings = (*_register(quote), *_signer(quote, signer), *_later(quote, node))
+    if findings:
+        raise Rejected(findings)
+    is_same = _is_same_boot(quote, node) and node.instance == signer
+    return AcceptedInstance(quote=quote, instance=signer, is_same=is_same)
+
+
+def _register(quote: VerifiedQuote) -> Iterator[Finding]:
+    instances, quoted = quote.body.instances, quote.registers[INSTANCE_REGISTER]
+    what = f"register {INSTANCE_REGISTER}"
+    if not instances or any(len(one) != REGISTER_BYTES for one in instances):
+        expected = "at least one SHA-256 digest"
+        yield Finding(reason=Reason.INSTANCE_REGISTER, what=what, expected=expected)
+    elif fold(instances) != quoted:
+        expected, found = fold(instances).hex(), quoted.hex()
+        yield Finding(reason=Reason.INSTANCE_REGISTER, what=what, expected=expected, found=found)
+
+
+def _signer(quote: VerifiedQuote, signer: bytes) -> Iterator[Finding]:
+    last = quote.body.instances[-1:]
+    if last != (signer,):
+        expected = last[0].hex() if last else "an instance"
+        yield Finding(reason=Reason.INSTANCE_SIGNER, expected=expected, found=signer.hex())
+
+
+def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
+    for later in quote.body.instances[1:]:
+        if later not in node.approved_instances:
+            expected = "one start, or an operator's approval of the later one"
+            yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=later.hex())
+    if _is_same_boot(quote, node) and node.instance not in quote.body.instances:
+        expected = node.instance.hex()
+        found = ", ".join(one.hex() for one in quote.body.instances[:4])
+        yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=found)
+
+
+def _is_same_boot(quote: VerifiedQuote, node: Node) -> bool:
+    return bool(node.instance) and node.instance_reset_count == quote.clock_info.reset_count

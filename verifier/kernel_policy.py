@@ -1,0 +1,85 @@
+"""Link 4, second half: our kernel policy was loaded before anything else ran, and only it.
+
+What the kernel does not measure is in no list, so a list says something only under a known
+policy. The kernel measures the policy's file when it is loaded by path.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verifier.boot import BootedList
+from verifier.node import Measured
+from verifier.policy import Policy
+from verifier.reasons import Finding, Reason, Rejected, label, reject, sha256_text
+from verifier.replay import BUFFER_TEMPLATE, ReplayedList
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuledList:
+    """The list was written under a known kernel policy. Made by `verify_kernel_policy` only."""
+
+    replayed: ReplayedList
+    policy_index: int
+    """The record of the kernel policy's file."""
+
+
+def verify_kernel_policy(booted: BootedList, *, policy: Policy) -> RuledList:
+    """Return the list; raise Rejected unless a known kernel policy was loaded first, and once."""
+    measured = booted.replayed.measured
+    places = [index for index, one in enumerate(measured) if _is_known(one, policy)]
+    if not places:
+        raise _missing(measured)
+    index = places[0]
+    early = [
+        f"record {before}"
+        for before, one in enumerate(measured[1:index], 1)
+        if one.template != BUFFER_TEMPLATE
+    ]
+    if early or measured[index].template == BUFFER_TEMPLATE:
+        expected = "boot_aggregate and critical data only before the kernel policy"
+        found = ", ".join(early[:16]) or "the kernel policy as critical data"
+        raise reject(Reason.KERNEL_POLICY_LATE, f"record {index}", expected=expected, found=found)
+    again = [
+        Finding(
+            reason=Reason.KERNEL_POLICY_AGAIN,
+            what=f"record {later}, {label(one.path)}",
+            expected="one load of a kernel policy",
+            found=f"{one.algorithm}:{one.digest.hex()}",
+        )
+        for later, one in enumerate(measured[index + 1 :], index + 1)
+        if _is_known(one, policy) or _is_namesake(one, measured[index])
+    ]
+    if again:
+        raise Rejected(again[:16])
+    return RuledList(replayed=booted.replayed, policy_index=index)
+
+
+def _is_known(one: Measured, policy: Policy) -> bool:
+    return (
+        one.register == policy.execute_register
+        and one.algorithm == "sha256"
+        and one.digest in policy.kernel_policies
+    )
+
+
+def _is_namesake(one: Measured, loaded: Measured) -> bool:
+    """Say whether the record looks like another load: the name is all that tells one."""
+    return one.register == loaded.register and _name(one) == _name(loaded)
+
+
+def _name(one: Measured) -> bytes:
+    return one.path.rpartition(b"/")[2]
+
+
+def _missing(measured: Sequence[Measured]) -> Rejected:
+    """Return why there is none: a policy that nobody knows, or nothing that looks like one."""
+    for index, one in enumerate(measured[1:], 1):
+        if one.template == BUFFER_TEMPLATE:
+            continue
+        if b"policy" not in _name(one):
+            break
+        what = f"record {index}, {label(one.path)}"
+        found = sha256_text(one.digest)
+        return reject(Reason.KERNEL_POLICY_UNKNOWN, what, expected="a known one", found=found)
+    expected = "a known kernel policy as the first file measured"
+    return reject(Reason.KERNEL_POLICY_MISSING, expected=expected, found="none")

@@ -1,0 +1,411 @@
+"""Link 7: the process is what its record says, and a workload wants exactly that.
+
+Each process is judged alone: what is wrong with one never touches its neighbours.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evidence import Malformed, tpm
+from evidence.messages import KnownProcess, NewProcess
+from evidence.process import (
+    ATTACHED,
+    BINDINGS,
+    LAUNCHED,
+    PEER_PROOFS,
+    CoreRecord,
+    Look,
+    MappedFile,
+)
+from verifier import crypto
+from verifier.instance import AcceptedInstance
+from verifier.node import Node
+from verifier.policy import LEVELS, Policy, ReferenceSet, Workload
+from verifier.process_key import verify_process_key
+from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
+from verifier.records import KnownList
+from verifier.verdict import Accepted, Refused
+
+FILE_SYSTEMS = {
+    0xEF53: "ext4",
+    0x58465342: "xfs",
+    0x9123683E: "btrfs",
+    0xF2F52010: "f2fs",
+    0x73717368: "squashfs",
+    0xE0F5E1E2: "erofs",
+}
+"""Where a program may lie: file systems of this kernel's own disks, by f_type (Linux
+include/uapi/linux/magic.h; xfs: fs/xfs/libxfs/xfs_format.h). Memory (tmpfs, ramfs, memfd) is not
+measured by every kernel; what a server or another process holds (NFS, 9p, FUSE) can differ from
+one read to the next."""
+
+CAPABILITIES = {
+    19: "CAP_SYS_PTRACE",
+    21: "CAP_SYS_ADMIN",
+    24: "CAP_SYS_RESOURCE",
+    40: "CAP_CHECKPOINT_RESTORE",
+}
+"""With one of these a process can be made to look like another (PR_SET_MM_MAP) or be one of
+those that make it so (Linux include/uapi/linux/capability.h)."""
+
+LOOK_UIDS = 4
+"""Real, effective, saved, file system."""
+
+LAB, L1, L2, *_ = LEVELS
+
+
+def judge_processes(
+    known: KnownList, *, node: Node, policy: Policy, withdrawn: tuple[bytes, ...]
+) -> tuple[Accepted | Refused, ...]:
+    """Return what becomes of each process of the body: new ones, then known ones."""
+    judge = _Judge(known=known, node=node, policy=policy)
+    body = judge.instance.quote.body
+    offers: list[tuple[bytes, NewProcess | KnownProcess]] = [
+        *((_offered_name(new), new) for new in body.new),
+        *((one.key_name, one) for one in body.known),
+    ]
+    times = Counter(name for name, _ in offers)
+    return tuple(
+        _judge_alone(judge, name, offer, is_withdrawn=name in withdrawn, times=times[name])
+        for name, offer in offers
+    )
+
+
+def select_workload(core: CoreRecord, *, node: str, policy: Policy) -> Workload:
+    """Return the one workload that wants this record; raise Rejected if none does, or several.
+
+    Also the answer to `Wanted`. No trust rests on that one: nothing is proven yet.
+    """
+    findings = tuple(_unsound(core))
+    if findings:
+        raise Rejected(findings)
+    if not core.identity:
+        return _only_match(core, node, policy)
+    workload = policy.workload(core.identity)
+    if workload is None:
+        expected, found = "a workload of this id", label(core.identity)
+        raise reject(Reason.PROCESS_NOT_WANTED, _named(core), expected=expected, found=found)
+    _match(workload, core, node, policy)
+    return workload
+
+
+def level_of(core: CoreRecord, *, is_boot_judged: bool, is_untraceable: bool) -> str:
+    """Return the level that the evidence reaches.
+
+    Boots are not judged yet (event logs), and neither is whether another process could puppeteer
+    this one (ptrace_scope, or other processes of its uid), so today it is always `lab`.
+    """
+    if not is_boot_judged:
+        return LAB
+    is_pidfd_or_better = PEER_PROOFS.index(core.peer_proof) < PEER_PROOFS.index("pid")
+    return L2 if is_pidfd_or_better and is_untraceable else L1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    """What every process of the body is compared with."""
+
+    known: KnownList
+    node: Node
+    policy: Policy
+
+    @property
+    def instance(self) -> AcceptedInstance:
+        return self.known.replayed.instance
+
+
+def _judge_alone(
+    judge: _Judge,
+    name: bytes,
+    offer: NewProcess | KnownProcess,
+    *,
+    is_withdrawn: bool,
+    times: int,
+) -> Accepted | Refused:
+    """Turn whatever is wrong with this process into its own refusal."""
+    try:
+        if name and times > 1:
+            raise reject(Reason.PROCESS_TWICE, name.hex(), expected="once", found=f"{times} times")
+        if is_withdrawn:
+            raise reject(
+                Reason.PROCESS_WITHDRAWN, name.hex(), found="it had changed after the quote"
+            )
+        if isinstance(offer, NewProcess):
+            return _judge_new(judge, offer)
+        return _judge_known(judge, offer)
+    except Malformed as malformed:
+        finding = Finding(reason=Reason.MALFORMED_PROCESS, found=label(str(malformed)))
+        return Refused(key_name=name, findings=(finding,))
+    except Rejected as rejected:
+        return Refused(key_name=name, findings=capped(rejected.findings))
+
+
+def _offered_name(new: NewProcess) -> bytes:
+    try:
+        return tpm.Public.decode(new.public).name()
+    except Malformed:
+        return b""
+
+
+def _judge_new(judge: _Judge, new: NewProcess) -> Accepted:
+    core = CoreRecord.decode(new.core)
+    key = verify_process_key(new, core=core, quote=judge.instance.quote)
+    _verify_record(judge, key.core)
+    workload = select_workload(core, node=judge.node.name, policy=judge.policy)
+    return _accept(judge, key.name, core, new.look, workload, is_new=True)
+
+
+def _judge_known(judge: _Judge, offer: KnownProcess) -> Accepted:
+    remembered = judge.node.known if judge.instance.is_same else ()
+    known = next((one for one in remembered if one.key_name == offer.key_name), None)
+    if known is None:
+        expected = "a key accepted under this boot and instance"
+        raise reject(Reason.PROCESS_UNKNOWN_KEY, offer.key_name.hex(), expected=expected)
+    core = CoreRecord.decode(known.core)
+    _verify_record(judge, core)
+    workload = judge.policy.workload(known.workload)
+    if workload is None:
+        expected, found = "a workload of this id", label(known.workload)
+        raise reject(Reason.PROCESS_NOT_WANTED, _named(core), expected=expected, found=found)
+    _match(workload, core, judge.node.name, judge.policy)
+    return _accept(judge, known.key_name, core, offer.look, workload, is_new=False)
+
+
+def _accept(  # noqa: PLR0913 - the parts of the decision
+    judge: _Judge,
+    key_name: bytes,
+    core: CoreRecord,
+    look: Look,
+    workload: Workload,
+    *,
+    is_new: bool,
+) -> Accepted:
+    """Return the acceptance; raise Rejected unless the look fits record and workload."""
+    _verify_look(look, core)
+    _verify_files(judge, look, workload)
+    level = level_of(core, is_boot_judged=False, is_untraceable=False)
+    if LEVELS.index(level) < LEVELS.index(workload.minimum):
+        expected = f"{workload.minimum} or more"
+        raise reject(Reason.PROCESS_LEVEL, _named(core), expected=expected, found=level)
+    return Accepted(
+        key_name=key_name,
+        core=core,
+        core_digest=core.digest(),
+        workload=workload,
+        level=level,
+        is_new=is_new,
+    )
+
+
+def _named(core: CoreRecord) -> str:
+    return f"pid {core.pid} on {label(core.node)}"
+
+
+# The record by itself
+
+
+def _unsound(core: CoreRecord) -> Iterator[Finding]:
+    """Find what no record of an honest attestor says."""
+    what = _named(core)
+    if core.binding not in BINDINGS:
+        expected, found = f"one of {BINDINGS}", label(core.binding)
+        yield Finding(reason=Reason.PROCESS_BINDING, what=what, expected=expected, found=found)
+    allowed = ("child",) if core.binding == LAUNCHED else PEER_PROOFS[1:]
+    if core.peer_proof not in allowed or (core.peer_proof == "pidfs" and not core.pidfs_inode):
+        expected, found = f"one of {allowed}", label(core.peer_proof)
+        yield Finding(reason=Reason.PROCESS_PEER_PROOF, what=what, expected=expected, found=found)
+    if not crypto.is_uncompressed_p256(core.use_key):
+        expected = "use key: an uncompressed point of P-256"
+        yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
+
+
+def _verify_record(judge: _Judge, core: CoreRecord) -> None:
+    """Raise Rejected unless the record is of this node, instance and boot."""
+    boot = judge.instance.quote.body.boot
+    pairs = (
+        (Reason.PROCESS_NODE, judge.node.name, core.node),
+        (Reason.PROCESS_INSTANCE, judge.instance.instance.hex(), core.instance.hex()),
+        (Reason.PROCESS_BOOT, boot, core.boot),
+    )
+    findings = [
+        Finding(reason=reason, what=_named(core), expected=label(expected), found=label(found))
+        for reason, expected, found in pairs
+        if expected != found
+    ]
+    if findings:
+        raise Rejected(findings)
+
+
+# The record and the workload
+
+
+def _only_match(core: CoreRecord, node: str, policy: Policy) -> Workload:
+    mismatches = {
+        workload.id: tuple(_mismatches(workload, core, node, policy))
+        for workload in policy.workloads
+    }
+    matching = [workload for workload in policy.workloads if not mismatches[workload.id]]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        found = ", ".join(workload.id for workload in matching[:8])
+        raise reject(Reason.PROCESS_AMBIGUOUS, _named(core), expected="its id", found=found)
+    nearest = min(mismatches.values(), key=len, default=())
+    refusal = Finding(reason=Reason.PROCESS_NOT_WANTED, what=_named(core), expected="a workload")
+    raise Rejected((refusal, *nearest) if len(nearest) == 1 else (refusal,))
+
+
+def _match(workload: Workload, core: CoreRecord, node: str, policy: Policy) -> None:
+    findings = tuple(_mismatches(workload, core, node, policy))
+    if findings:
+        raise Rejected(findings)
+
+
+def _mismatches(
+    workload: Workload, core: CoreRecord, node: str, policy: Policy
+) -> Iterator[Finding]:
+    what = _named(core)
+    sets = policy.named_sets_on(node, (workload.executable_set,))
+    digests = [digest for one in sets for digest in one.files.get(workload.executable_file, ())]
+    if core.executable not in digests:
+        texts = ", ".join(sha256_text(digest) for digest in digests[:4]) or "none on this node"
+        yield Finding(
+            reason=Reason.PROCESS_EXECUTABLE,
+            what=f"{workload.executable_file}, {what}",
+            expected=f"{texts} ({workload.executable_set})",
+            found=sha256_text(core.executable),
+        )
+    if core.user != workload.user:
+        expected, found = workload.user, label(core.user)
+        yield Finding(reason=Reason.PROCESS_USER, what=what, expected=expected, found=found)
+    if workload.unit and core.unit != workload.unit:
+        expected, found = workload.unit, label(core.unit)
+        yield Finding(reason=Reason.PROCESS_UNIT, what=what, expected=expected, found=found)
+    if not workload.unit and not workload.any_starter and core.binding != LAUNCHED:
+        expected = "a unit, any_starter, or launched by the attestor"
+        yield Finding(reason=Reason.PROCESS_STARTER, what=what, expected=expected)
+
+
+# The look
+
+
+def _verify_look(look: Look, core: CoreRecord) -> None:
+    """Raise Rejected unless the look shows the process of the record, and nothing odd about it."""
+    for mapping in look.mappings:
+        if mapping.file >= len(look.files):
+            raise Malformed(f"expected a file below {len(look.files)}, got {mapping.file}")
+    findings = (
+        *_changes(look, core),
+        *_standing(look, core),
+        *_memory(look),
+        *_executable_unmapped(look),
+        *_places(look),
+    )
+    if findings:
+        raise Rejected(findings)
+
+
+def _changes(look: Look, core: CoreRecord) -> Iterator[Finding]:
+    if look.boot != core.boot:
+        expected, found = label(core.boot), label(look.boot)
+        yield Finding(reason=Reason.PROCESS_BOOT, what="look", expected=expected, found=found)
+    facts: dict[str, tuple[object, object]] = {
+        "pid": (core.pid, look.pid),
+        "pidfs inode": (core.pidfs_inode, look.pidfs_inode),
+        "start": (core.start_ticks, look.start_ticks),
+        "executable": (sha256_text(core.executable), sha256_text(look.executable.digest)),
+        "cgroup": (label(core.unit), label(look.cgroup.rpartition("/")[2])),
+    }
+    for what, (then, now) in facts.items():
+        if then != now:
+            yield Finding(
+                reason=Reason.PROCESS_CHANGED, what=what, expected=str(then), found=str(now)
+            )
+
+
+def _standing(look: Look, core: CoreRecord) -> Iterator[Finding]:
+    """Judge who the process is to the kernel: ids, capabilities, namespaces, tracer."""
+    if look.uids != (core.uid,) * LOOK_UIDS:
+        expected, found = f"{LOOK_UIDS} times {core.uid}", f"{look.uids[:8]}"
+        yield Finding(reason=Reason.PROCESS_UIDS, expected=expected, found=found)
+    strong = [name for bit, name in CAPABILITIES.items() if look.capabilities >> bit & 1]
+    if strong:
+        expected = f"none of {', '.join(CAPABILITIES.values())}"
+        found = ", ".join(strong)
+        yield Finding(reason=Reason.PROCESS_CAPABILITIES, expected=expected, found=found)
+    if not look.is_user_namespace_initial:
+        yield Finding(reason=Reason.PROCESS_NAMESPACE, what="user", expected="the initial one")
+    if core.binding == ATTACHED and not look.is_pid_namespace_initial_owned:
+        expected = "owned by the initial user namespace"
+        yield Finding(reason=Reason.PROCESS_NAMESPACE, what="pid", expected=expected)
+    if look.tracer:
+        found = f"pid {look.tracer}"
+        yield Finding(reason=Reason.PROCESS_TRACED, expected="no tracer", found=found)
+
+
+def _memory(look: Look) -> Iterator[Finding]:
+    if look.anonymous_executable:
+        found = f"{look.anonymous_executable} bytes"
+        yield Finding(reason=Reason.PROCESS_ANONYMOUS, expected="0 bytes", found=found)
+    for mapping in look.mappings:
+        what = label(look.files[mapping.file].path)
+        if mapping.is_writable:
+            expected = "no writable executable mapping"
+            yield Finding(reason=Reason.PROCESS_WRITABLE, what=what, expected=expected)
+        if mapping.anonymous:
+            found = f"{mapping.anonymous} bytes that are not the file's"
+            yield Finding(reason=Reason.PROCESS_PATCHED, what=what, expected="0", found=found)
+
+
+def _executable_unmapped(look: Look) -> Iterator[Finding]:
+    """/proc/PID/exe is a claim: believe it only where the file is what runs."""
+    claimed = _identity(look.executable)
+    if claimed not in {_identity(look.files[mapping.file]) for mapping in look.mappings}:
+        what = label(look.executable.path)
+        expected = "an executable mapping of it"
+        yield Finding(reason=Reason.PROCESS_EXECUTABLE_UNMAPPED, what=what, expected=expected)
+
+
+def _identity(file: MappedFile) -> tuple[int, int, bytes]:
+    return file.device, file.inode, file.digest
+
+
+def _places(look: Look) -> Iterator[Finding]:
+    for file in dict.fromkeys((look.executable, *look.files)):
+        what = label(file.path)
+        if file.links == 0:
+            yield Finding(reason=Reason.PROCESS_DELETED, what=what, expected="a file with a name")
+        if file.filesystem not in FILE_SYSTEMS:
+            expected, found = ", ".join(FILE_SYSTEMS.values()), f"{file.filesystem:#x}"
+            yield Finding(
+                reason=Reason.PROCESS_FILESYSTEM, what=what, expected=expected, found=found
+            )
+
+
+# The look and the list
+
+
+def _verify_files(judge: _Judge, look: Look, workload: Workload) -> None:
+    """Raise Rejected unless every file that runs is in the list, and allowed for the workload."""
+    sets = judge.policy.named_sets_on(judge.node.name, workload.mapped)
+    executable = _identity(look.executable)
+    findings = [
+        finding
+        for file in dict.fromkeys((look.executable, *look.files))
+        for finding in _judge_file(judge, file, sets, is_executable=_identity(file) == executable)
+    ]
+    if findings:
+        raise Rejected(findings)
+
+
+def _judge_file(
+    judge: _Judge, file: MappedFile, sets: tuple[ReferenceSet, ...], *, is_executable: bool
+) -> Iterator[Finding]:
+    what, found = label(file.path), sha256_text(file.digest)
+    if file.digest not in judge.known.executed:
+        expected = f"an entry of register {judge.policy.execute_register}"
+        yield Finding(reason=Reason.PROCESS_NOT_MEASURED, what=what, expected=expected, found=found)
+    if not is_executable and not any(file.digest in one.paths for one in sets):
+        expected = ", ".join(one.name for one in sets) or "no mapped file at all"
+        yield Finding(reason=Reason.PROCESS_MAPPED, what=what, expected=expected, found=found)

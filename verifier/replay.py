@@ -1,0 +1,235 @@
+"""Link 4: the measurement list is what the kernel extended, no more, no less.
+
+The list is read after the quote, so it may hold more than the quote covers: replay stops at the
+first record after which every register has its quoted value. What follows is not judged: it can
+be true or invented, and the next quote will tell.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from evidence import Malformed, cbor
+from evidence.ima import Record, read_measurement, read_records
+from verifier.instance import REGISTER_BYTES, AcceptedInstance
+from verifier.node import Checkpoint, Measured, Node
+from verifier.policy import Policy
+from verifier.reasons import Finding, Reason, Rejected, capped, label, reject
+
+EMPTY_ROOT = bytes(32)
+"""Commitment to a stored set without members."""
+VIOLATION = "violation"
+"""In the place of an algorithm: the kernel could not vouch for what it measured."""
+BUFFER_TEMPLATE = "ima-buf"
+"""Of critical data: the record holds the measured bytes themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedList:
+    """The kernel's list so far, proven by the quote. Made by `replay_list` only."""
+
+    instance: AcceptedInstance
+    measured: tuple[Measured, ...]
+    """Every record from the first one on: what was judged before, then what is new."""
+    judged: int
+    """How many of them were judged before."""
+    registers: tuple[tuple[int, bytes], ...]
+    """Value of each register of the list, ascending: the quoted ones."""
+    root: bytes
+    """Commitment to `measured`."""
+
+    @property
+    def new(self) -> tuple[Measured, ...]:
+        """The records that were not judged before."""
+        return self.measured[self.judged :]
+
+    @property
+    def starts_over(self) -> bool:
+        """Whether the list was read from its first record on."""
+        return self.judged == 0
+
+
+def fold_root(root: bytes, measured: Iterable[Measured]) -> bytes:
+    """Return the commitment to a stored set of commitment `root` with these added: a hash chain."""
+    for one in measured:
+        member = cbor.encode([one.register, one.algorithm, one.digest, one.path, one.template])
+        root = hashlib.sha256(root + member).digest()
+    return root
+
+
+def first_record_wanted(
+    node: Node, checkpoint: Checkpoint | None, *, signer: bytes, policy: Policy
+) -> int:
+    """Return the index of the first record to ask for: 0 unless the checkpoint still counts."""
+    if checkpoint is None or checkpoint.instance != signer:
+        return 0
+    if _numbers(checkpoint) != policy.list_registers:
+        return 0
+    is_same_boot = node.clock is None or node.clock.reset_count == checkpoint.reset_count
+    return checkpoint.records if is_same_boot else 0
+
+
+def replay_list(
+    instance: AcceptedInstance,
+    *,
+    records: bytes,
+    checkpoint: Checkpoint | None,
+    measured: tuple[Measured, ...],
+    policy: Policy,
+) -> ReplayedList:
+    """Return the list; raise Rejected unless some prefix of it leads to the quoted registers."""
+    start = _start(instance, checkpoint, measured, policy)
+    prefix = _prefix(instance, start, records, policy)
+    new = _read(prefix, first_index=len(start.measured))
+    if not start.measured and not new:
+        raise reject(Reason.LIST_MISSING, expected="the list from its first record on")
+    return ReplayedList(
+        instance=instance,
+        measured=(*start.measured, *new),
+        judged=len(start.measured),
+        registers=_quoted(instance, policy),
+        root=fold_root(start.root, new),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """Where the replay begins."""
+
+    measured: tuple[Measured, ...]
+    registers: tuple[tuple[int, bytes], ...]
+    root: bytes
+
+
+def _start(
+    instance: AcceptedInstance,
+    checkpoint: Checkpoint | None,
+    measured: tuple[Measured, ...],
+    policy: Policy,
+) -> _Start:
+    """Return the checkpoint's state, or nothing where the whole list was asked for."""
+    asked = instance.quote.challenge.first_record
+    if asked == 0:
+        zeros = tuple((register, bytes(REGISTER_BYTES)) for register in policy.list_registers)
+        return _Start(measured=(), registers=zeros, root=EMPTY_ROOT)
+    if checkpoint is None or not _belongs(checkpoint, instance):
+        expected = "the boot and instance that the last accepted list belongs to"
+        raise reject(Reason.BOOT_CHANGED, expected=expected, found="another")
+    held = (
+        len(measured),
+        fold_root(EMPTY_ROOT, measured),
+        tuple(r for r, _ in checkpoint.registers),
+    )
+    if held != (checkpoint.records, checkpoint.root, policy.list_registers):
+        raise reject(
+            Reason.LIST_STORED, expected=f"{checkpoint.records} records as they were judged"
+        )
+    if asked != checkpoint.records:
+        what = "first record"
+        raise reject(Reason.BOOT_CHANGED, what, expected=f"{checkpoint.records}", found=f"{asked}")
+    return _Start(measured=measured, registers=checkpoint.registers, root=checkpoint.root)
+
+
+def _numbers(checkpoint: Checkpoint) -> tuple[int, ...]:
+    return tuple(register for register, _ in checkpoint.registers)
+
+
+def _belongs(checkpoint: Checkpoint, instance: AcceptedInstance) -> bool:
+    quote = instance.quote
+    return (checkpoint.ak_name, checkpoint.reset_count, checkpoint.instance) == (
+        quote.ak.name,
+        quote.clock_info.reset_count,
+        instance.instance,
+    )
+
+
+def _quoted(instance: AcceptedInstance, policy: Policy) -> tuple[tuple[int, bytes], ...]:
+    values = instance.quote.registers
+    return tuple((register, values[register]) for register in policy.list_registers)
+
+
+def _prefix(
+    instance: AcceptedInstance, start: _Start, records: bytes, policy: Policy
+) -> Sequence[Record]:
+    """Return the records up to the quoted values. The rest only has to be well-formed."""
+    quoted = dict(_quoted(instance, policy))
+    values = dict(start.registers)
+    prefix: list[Record] = []
+    findings: list[Finding] = []
+    is_reached = values == quoted
+    for index, record in enumerate(read_records(records), len(start.measured)):
+        if is_reached:
+            continue
+        findings.extend(_column_findings(index, record, policy))
+        prefix.append(record)
+        if record.register in values:
+            extension = record.extension("sha256")
+            values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
+        is_reached = values == quoted
+    if not is_reached:
+        findings.insert(0, _unreached(values, quoted))
+    if findings:
+        raise Rejected(capped(findings))
+    return prefix
+
+
+def _unreached(values: dict[int, bytes], quoted: dict[int, bytes]) -> Finding:
+    apart = [register for register in quoted if values[register] != quoted[register]]
+    return Finding(
+        reason=Reason.LIST_REPLAY,
+        what=f"registers {', '.join(map(str, apart))}",
+        expected=", ".join(quoted[register].hex() for register in apart),
+        found=", ".join(values[register].hex() for register in apart),
+    )
+
+
+def _column_findings(index: int, record: Record, policy: Policy) -> Iterator[Finding]:
+    """Judge what no register covers: the register's number and the template hash."""
+    what = f"record {index}"
+    if record.register not in policy.list_registers:
+        expected, found = f"one of {policy.list_registers}", f"{record.register}"
+        yield Finding(reason=Reason.LIST_REGISTER, what=what, expected=expected, found=found)
+    computed = hashlib.sha1(record.data, usedforsecurity=False).digest()
+    if not record.is_violation and record.template_hash != computed:
+        expected, found = computed.hex(), record.template_hash.hex()
+        yield Finding(reason=Reason.LIST_TEMPLATE_HASH, what=what, expected=expected, found=found)
+
+
+def _read(prefix: Sequence[Record], *, first_index: int) -> tuple[Measured, ...]:
+    measured: list[Measured] = []
+    findings: list[Finding] = []
+    for index, record in enumerate(prefix, first_index):
+        try:
+            measured.append(_read_record(index, record))
+        except Rejected as rejected:
+            findings.extend(rejected.findings)
+    if findings:
+        raise Rejected(capped(findings))
+    return tuple(measured)
+
+
+def _read_record(index: int, record: Record) -> Measured:
+    """Return what the record says. A template's name is not covered by any hash, its form is."""
+    if record.is_violation:
+        return Measured(
+            register=record.register, algorithm=VIOLATION, digest=b"", path=b"", template=""
+        )
+    what = f"record {index}"
+    try:
+        measurement = read_measurement(record)
+    except Malformed as malformed:
+        found = label(str(malformed))
+        raise reject(Reason.LIST_TEMPLATE, what, expected="a template", found=found) from malformed
+    if measurement.buffer is not None:
+        hashed = hashlib.new(measurement.algorithm, measurement.buffer).digest()
+        if hashed != measurement.digest:
+            found = measurement.digest.hex()
+            raise reject(Reason.LIST_BUFFER, what, expected=hashed.hex(), found=found)
+    kind = "verity:" if measurement.is_verity else ""
+    return Measured(
+        register=record.register,
+        algorithm=kind + measurement.algorithm,
+        digest=measurement.digest,
+        path=measurement.path,
+        template=record.template,
+    )
