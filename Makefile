@@ -6,8 +6,7 @@ SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
 VENV := build/venv.stamp
-SETUP := build/setup.stamp
-ROOMS := evidence credential attestor verifier swtpm
+ROOMS := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,evidence credential attestor verifier swtpm demo)))
 
 # Programs for the virtual machine, written in C: they are put in its /usr/bin.
 PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
@@ -34,7 +33,7 @@ build/vm/extra/usr/bin/%: demo/%.c
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
 
-# Quick when nothing changed: it compares digests.
+# Kernels, files and disk of the virtual machine; quick when nothing changed: it compares digests.
 machine: $(VENV) $(PROGRAMS)
 	@$(PYTHON) -m swtpm setup
 
@@ -46,7 +45,7 @@ test: setup
 check: $(VENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy $(wildcard $(addsuffix /__init__.py,$(ROOMS)))
+	.venv/bin/mypy $(addprefix -p ,$(ROOMS))
 	$(PYTHON) -m pytest -q tests/test_architecture.py
 
 demo: setup

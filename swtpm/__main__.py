@@ -1,9 +1,99 @@
-"""The command line of the node in a box."""
+"""The node in a box from the command line: python -m swtpm COMMAND."""
 
+import argparse
+import json
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from swtpm import image
+from swtpm import image, kernels
+from swtpm.capture import capture, registers
+from swtpm.machine import VirtualMachine
+from swtpm.manufacturer import Manufacturer
+from swtpm.programs import BUILD, Failed
+from swtpm.terminal import interact
+
+YES, NO, UNKNOWN = 0, 1, 3
+"""Exit codes: it worked, the machine's command said no, could not tell."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except Failed as failure:
+        print(f"swtpm: {failure}", file=sys.stderr)
+        return UNKNOWN
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m swtpm", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    setup = commands.add_parser("setup", help="fetch and make whatever is missing, once")
+    setup.set_defaults(run=_set_up)
+    boot = commands.add_parser("boot", help="boot, run commands, switch off")
+    boot.add_argument(
+        "--run", metavar="COMMAND", dest="commands", action="append", default=[],
+        help="a command for the machine's shell; may be given more than once",
+    )  # fmt: skip
+    boot.set_defaults(run=_boot)
+    capture_ = commands.add_parser("capture", help="boot, and keep what kernel and TPM say")
+    capture_.add_argument("directory", type=Path, help="where the files go")
+    capture_.set_defaults(run=_capture)
+    shell = commands.add_parser("shell", help="boot, and give a root shell in the machine")
+    shell.set_defaults(run=_shell)
+    for command in (boot, capture_, shell):
+        command.add_argument("--kernel", choices=kernels.NAMES, default=kernels.DEFAULT)
+        command.add_argument("--ima-template", metavar="NAME", help="ima-ng, ima-sigv2, ...")
+    for command in (boot, capture_):
+        command.add_argument("--json", action="store_true", help="answer in JSON")
+    return parser
+
+
+def _set_up(_: argparse.Namespace) -> int:
+    image.prepare()
+    Manufacturer.at(BUILD / "manufacturer")
+    return YES
+
+
+def _boot(arguments: argparse.Namespace) -> int:
+    with _machine(arguments) as machine:
+        results = [machine.run(command) for command in arguments.commands]
+        if arguments.json:
+            said = [{"code": one.code, "output": one.output} for one in results]
+            print(json.dumps({"results": said, "pcrs": registers(machine)}))
+        else:
+            print(*(one.output for one in results), sep="\n")
+    return NO if any(one.code for one in results) else YES
+
+
+def _capture(arguments: argparse.Namespace) -> int:
+    with _machine(arguments) as machine:
+        files = [str(path) for path in capture(machine, arguments.directory)]
+    print(json.dumps(files) if arguments.json else "\n".join(files))
+    return YES
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    with _machine(arguments) as machine:
+        interact(machine)
+    return YES
+
+
+@contextmanager
+def _machine(arguments: argparse.Namespace) -> Iterator[VirtualMachine]:
+    """Boot a machine with a TPM made for it."""
+    append = f"ima_template={arguments.ima_template}" if arguments.ima_template else ""
+    manufacturer = Manufacturer.at(BUILD / "manufacturer")
+    with tempfile.TemporaryDirectory(prefix="procseal-tpm-") as state:
+        tpm = manufacturer.make_tpm(Path(state))
+        with VirtualMachine.boot(tpm=tpm, kernel=arguments.kernel, append=append) as machine:
+            yield machine
+
 
 if __name__ == "__main__":
-    image.prepare()
-    sys.exit(0)
+    sys.exit(main())

@@ -65,6 +65,11 @@ class Emulator:
         return self._shell
 
     @property
+    def terminal(self) -> Path:
+        """The UNIX socket of the machine's /dev/ttyS1, for a person's terminal."""
+        return self._directory / "terminal"
+
+    @property
     def is_on(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
@@ -124,6 +129,8 @@ class Emulator:
             "-chardev", f"socket,id=tpm,path={control}",
             "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0",
             "-serial", f"file:{self.console}",
+            "-chardev", f"socket,id=terminal,path={self.terminal},server=on,wait=off",
+            "-serial", "chardev:terminal",
             "-chardev", f"socket,id=shell,path={self._directory / 'shell'}",
             "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=shell",
             *_network(wanted.services),

@@ -92,15 +92,37 @@ class VirtualMachine:
         """Whether the machine is on."""
         return self._emulator.is_on
 
-    def run(self, command: str, *, user: str | None = None, timeout: float = 60) -> Result:
-        """Run a command with /bin/sh, as root or as another user, and wait for its end."""
+    @property
+    def terminal(self) -> Path:
+        """The UNIX socket of its /dev/ttyS1, for a person's terminal."""
+        return self._emulator.terminal
+
+    def run(
+        self,
+        command: str,
+        *,
+        user: str | None = None,
+        capabilities: tuple[str, ...] = (),
+        timeout: float = 60,
+    ) -> Result:
+        """Run a command with /bin/sh, as root or as another user, and wait for its end.
+
+        `capabilities` are what that user has beyond a user's: ("sys_ptrace", ...).
+        """
         if user is not None:
-            command = f"exec {_become(user)} sh -c {shlex.quote(command)}"
+            command = f"exec {_become(user, capabilities)} sh -c {shlex.quote(command)}"
         return self._emulator.shell.run(command, timeout)
 
-    def start(self, command: str, *, output: str, user: str | None = None) -> int:
+    def start(
+        self,
+        command: str,
+        *,
+        output: str,
+        user: str | None = None,
+        capabilities: tuple[str, ...] = (),
+    ) -> int:
         """Start one program in the background, its output in a file; return its pid."""
-        become = f"{_become(user)} " if user is not None else ""
+        become = f"{_become(user, capabilities)} " if user is not None else ""
         started = self.run(
             f"setsid {become}{command} >{shlex.quote(output)} 2>&1 </dev/null & echo $!"
         )
@@ -125,5 +147,8 @@ class VirtualMachine:
         self._emulator.switch_off()
 
 
-def _become(user: str) -> str:
-    return f"/usr/bin/setpriv --reuid={user} --regid={user} --init-groups --reset-env"
+def _become(user: str, capabilities: tuple[str, ...]) -> str:
+    """Return the command that gives up root for another user, and keeps a few capabilities."""
+    kept = ",".join(f"+{name}" for name in capabilities)
+    keep = f" --inh-caps={kept} --ambient-caps={kept}" if capabilities else ""
+    return f"/usr/bin/setpriv --reuid={user} --regid={user} --init-groups --reset-env{keep}"
