@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -20,7 +20,6 @@ from cryptography.x509.verification import (
     ExtensionPolicy,
     PolicyBuilder,
     Store,
-    VerificationError,
 )
 
 from evidence import tpm
@@ -36,7 +35,6 @@ RSA_EXPONENT = 65537
 
 EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 """tcg-kp-EKCertificate (TCG EK Credential Profile 2.5, 3.5.16)."""
-_SUBJECT_DIRECTORY_ATTRIBUTES = x509.ObjectIdentifier("2.5.29.9")
 
 
 # Signatures
@@ -113,7 +111,7 @@ def ek_certificate_spki(certificate: bytes) -> bytes | None:
     """Return the DER SubjectPublicKeyInfo in a DER certificate; None if there is none to read."""
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - whatever the parser raises: no key that it could read
         return None
     return key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -135,7 +133,7 @@ def ek_certificate_flaw(certificate: bytes, *, roots: Sequence[bytes], at: datet
         builder = PolicyBuilder().store(store).time(at)
         policies = {"ca_policy": _ca_policy(), "ee_policy": _ek_policy()}
         builder.extension_policies(**policies).build_client_verifier().verify(leaf, [])
-    except (VerificationError, ValueError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # noqa: BLE001 - whatever the parser raises: not trusted
         return f"{type(error).__name__}: {error}"
     return ""
 
