@@ -93,7 +93,7 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def make_challenge(node: str, **changes: Any) -> Challenge:
+def make_challenge(node: str, /, **changes: Any) -> Challenge:
     """Return a challenge to the node as a verifier would ask it at NOW."""
     fields: dict[str, Any] = {
         "verifier": ISSUER,
@@ -263,16 +263,13 @@ class SimulatedTpm:
             safe=self.safe,
         )
 
-    def attest(
-        self, attested: tpm.Quote | tpm.Creation, extra_data: bytes = b"", **changes: Any
-    ) -> tuple[bytes, bytes]:
+    def attest(self, **changes: Any) -> tuple[bytes, bytes]:
         """Return a TPMS_ATTEST and the AK's TPMT_SIGNATURE over it."""
         fields: dict[str, Any] = {
             "qualified_signer": self.ak.qualified_name(tpm.hierarchy_name(tpm.RH_ENDORSEMENT)),
-            "extra_data": extra_data,
+            "extra_data": b"",
             "clock_info": self._clock_info(),
             "firmware_version": self.firmware_version,
-            "attested": attested,
         }
         encoded = tpm.Attest(**(fields | changes)).encode()
         return encoded, self.signature(encoded)
@@ -283,12 +280,12 @@ class SimulatedTpm:
             scheme=tpm.ALG_ECDSA, hash=tpm.ALG_SHA256, values=sign(self.ak_key, data)
         ).encode()
 
-    def quote(self, extra_data: bytes, **changes: Any) -> tuple[bytes, bytes]:
+    def quote(self, binding: bytes, **changes: Any) -> tuple[bytes, bytes]:
         """TPM2_Quote over sha256:0-15; `changes` are fields of the TPMS_ATTEST."""
         selection = tpm.PcrSelection(bank=tpm.ALG_SHA256, registers=QUOTED_REGISTERS)
         digest = sha256(b"".join(self.registers))
         attested = tpm.Quote(selections=(selection,), digest=digest)
-        return self.attest(changes.pop("attested", attested), extra_data, **changes)
+        return self.attest(**({"attested": attested, "extra_data": binding} | changes))
 
     def storage_primary(self) -> tpm.Public:
         """Return the NULL hierarchy's storage primary of this boot."""
@@ -627,7 +624,7 @@ class SimulatedNode:
         outside_info = creation.pop("outside_info", core.digest())
         key, creation_data = self.tpm.create(outside_info, public=public, **creation)
         certified = tpm.Creation(name=key.name(), creation_hash=sha256(creation_data))
-        certification, signature = self.tpm.attest(certified)
+        certification, signature = self.tpm.attest(attested=certified)
         new = NewProcess(
             core=core.encode(),
             look=look,
@@ -687,6 +684,7 @@ class SimulatedNode:
     def unsigned_evidence(
         self,
         challenge: Challenge,
+        /,
         *,
         body: Body | None = None,
         quote: Mapping[str, Any] | None = None,
