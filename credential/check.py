@@ -53,7 +53,7 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     numeric_date(now)  # a time without a time zone is the caller's mistake
     if minimum not in LEVELS:
         raise ValueError(f"expected a minimum among {LEVELS}")
-    request = _Request(audience=audience, method=method, target=wpt.target_of(url), now=now)
+    request = _Request(audience=audience, method=method, target=_target_of(url), now=now)
     claims = wit.read(token, keys)  # (1)
     _refuse_any(
         [*_judge_level(claims.procseal.level, minimum, allow_lab), *_judge_token(claims, request)]
@@ -65,6 +65,13 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     if not seen.add(f"{found.token_hash}.{found.jti}", now=now, until=found.expires + SKEW):
         raise Refused.because(Reason.PROOF_REPLAYED, f"jti {found.jti}")
     return claims
+
+
+def _target_of(url: str) -> str:
+    try:
+        return wpt.target_of(url)
+    except ValueError as error:  # its path may be of the client's making: no proof can name it
+        raise Refused.because(Reason.PROOF_URL, "url", expected=str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,14 +61,18 @@ class Message:
     VERB: ClassVar[str]
 
     def encode(self) -> bytes:
-        """Return the packet; raise Malformed where a member is none that could be read."""
+        """Return the packet; raise Malformed unless it would be read as this message.
+
+        A line end in a value could make another message of it.
+        """
         lines = [f"{name}: {value}" for name, value in self._lines()]
         packet = "".join(f"{line}\n" for line in [PREFIX + self.VERB, *lines])
         try:
             data = packet.encode()
         except UnicodeEncodeError as error:
             raise _malformed("a member is no text") from error
-        self.read(_split(data, self.VERB))
+        if self.read(_split(data, self.VERB)) != self:
+            raise _malformed("a member holds a line end")
         return data
 
     @classmethod

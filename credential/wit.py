@@ -14,6 +14,7 @@ from credential.keys import TRUST_DOMAIN, Keys, read_jwk, to_jwk
 from credential.members import Members, numeric_date, to_json
 from credential.reasons import Malformed, Reason, Refused
 
+HEADER = "Workload-Identity-Token"
 TYPE = "wit+jwt"
 VERSION = 1
 MOST_BYTES = 16 * 1024

@@ -15,6 +15,7 @@ from credential.members import Members, numeric_date, to_json
 from credential.reasons import Malformed, Reason, Refused
 from credential.wit import AUDIENCE, METHOD
 
+HEADER = "Workload-Proof-Token"
 TYPE = "wpt+jwt"
 VERSION = 1
 MOST_BYTES = 8 * 1024
