@@ -1,0 +1,123 @@
+"""A verifier's keys, one process and one request, all in order; a test changes one thing."""
+# ruff: noqa: ANN401 - `changes` are fields of any type
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from credential import (
+    Claims,
+    Keys,
+    Malformed,
+    Procseal,
+    Refused,
+    Seen,
+    base64url,
+    check,
+    crypto,
+    jws,
+    keys,
+    wit,
+    wpt,
+)
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+AUDIENCE = "https://ledger.example.org"
+URL = "https://ledger.example.org/post"
+ID = "spiffe://example.org/payments"
+
+VERIFIER_KEY = crypto.generate()
+KID = keys.thumbprint(crypto.point_of(VERIFIER_KEY))
+KEYS = Keys.of("example.org", [(KID, crypto.point_of(VERIFIER_KEY))])
+USE_KEY = crypto.generate()
+OTHER_KEY = crypto.generate()
+
+PROCSEAL = Procseal(
+    level="L2",
+    binding="attached",
+    peer_proof="pidfs",
+    proof_key="attestor",
+    executable="sha256:" + "3f" * 32,
+    set="payments-1.4",
+    node="build-7",
+    boot="41c0a9ce-5a0c-4a6c-8d3f-1b2c3d4e5f60",
+    unit="payments.service",
+    user="payments",
+    audiences=(AUDIENCE,),
+    scopes=("post",),
+    evidence="sha256:" + "b0" * 32,
+    ledger=17,
+)
+CLAIMS = Claims(
+    issuer="https://verifier.example.org",
+    id=ID,
+    issued=NOW,
+    expires=NOW + timedelta(minutes=10),
+    jti="Zm9vYmFyYmF6cXV4MTIzNA",
+    use_key=crypto.point_of(USE_KEY),
+    procseal=PROCSEAL,
+)
+
+
+def make_claims(**changes: Any) -> Claims:
+    """The claims, changed; what is a field of Procseal is changed there."""
+    inner = {name: changes.pop(name) for name in list(changes) if hasattr(PROCSEAL, name)}
+    return replace(CLAIMS, procseal=replace(PROCSEAL, **inner), **changes)
+
+
+def make_token(*, key: crypto.PrivateKey = VERIFIER_KEY, kid: str = KID, **changes: Any) -> str:
+    """A token by the verifier."""
+    return wit.encode(make_claims(**changes), key=key, kid=kid)
+
+
+TOKEN = make_token()
+
+
+def make_proof(token: str = TOKEN, *, key: crypto.PrivateKey = USE_KEY, **changes: Any) -> str:
+    """A proof by the attestor."""
+    request = {"audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16}
+    return wpt.make(token=token, key=key, **{**request, **changes})
+
+
+def accept(token: str = TOKEN, proof: str | None = None, **changes: Any) -> Claims:
+    """What the relying party says to a request with this token and this proof."""
+    request = {
+        "keys": KEYS, "audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW,
+        "seen": Seen(), "minimum": "L2",
+    }  # fmt: skip
+    return check(token, proof, **{**request, **changes})
+
+
+def reasons(refusal: Malformed | Refused) -> list[str]:
+    """The codes of a refusal."""
+    return [str(finding.reason) for finding in refusal.findings]
+
+
+def parts_of(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and payload of a JWS, to be changed."""
+    header, payload, _ = text.split(".")
+    return json.loads(base64url.decode(header)), json.loads(base64url.decode(payload))
+
+
+def sign_payload(payload: Mapping[str, Any] | bytes, key: crypto.PrivateKey, **header: str) -> str:
+    """A JWS of anything, well signed."""
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return jws.sign(data, key, header)
+
+
+def flips(text: str | bytes) -> list[bytes]:
+    """Every text that differs from `text` in one bit."""
+    data = text.encode() if isinstance(text, str) else text
+    return [
+        data[:index] + bytes([data[index] ^ 1 << bit]) + data[index + 1 :]
+        for index in range(len(data))
+        for bit in range(8)
+    ]
+
+
+def truncations(text: str | bytes) -> list[bytes]:
+    """Every proper beginning of `text`."""
+    data = text.encode() if isinstance(text, str) else text
+    return [data[:length] for length in range(len(data))]
