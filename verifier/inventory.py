@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 
 from verifier.config import Misconfigured
+from verifier.enrolment import Allowed
 from verifier.reference import NODE
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def read_inventory(path: Path) -> dict[str, str]:
-    """Return the node name by EK hash; raise Misconfigured where the file says anything else."""
+def read_inventory(path: Path) -> frozenset[Allowed]:
+    """Return the lines of the file; raise Misconfigured where it says anything else."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -29,7 +30,7 @@ def read_inventory(path: Path) -> dict[str, str]:
         if words[0] in inventory or words[1] in inventory.values():
             raise Misconfigured(f"{path}:{number}: an EK or a node for the second time")
         inventory[words[0]] = words[1]
-    return inventory
+    return frozenset(Allowed(ek_hash=ek_hash, node=node) for ek_hash, node in inventory.items())
 
 
 def _fits(ek_hash: str, node: str) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from verifier.reasons import Finding
+from evidence import Malformed
+from verifier.reasons import Finding, Rejected, label
 
 
 class Kind(StrEnum):
@@ -106,3 +107,11 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
         }
         for one in findings
     ]
+
+
+def refusal_json(refusal: Rejected | Malformed) -> list[dict[str, str]]:
+    """Return the findings of a refusal; what is malformed has one."""
+    if isinstance(refusal, Rejected):
+        return findings_json(refusal.findings)
+    reason, found = "malformed.evidence", label(str(refusal))
+    return [{"reason": reason, "what": "", "expected": "", "found": found}]

@@ -5,9 +5,9 @@ power loss), any SQLAlchemy URL by configuration. Nothing here decides anything.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import (
     DDL,
@@ -22,11 +22,16 @@ from sqlalchemy import (
     event,
     func,
     select,
+    update,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from verifier import plain
 from verifier.ledger import Entry, Row, to_text
+from verifier.mint import Token
+from verifier.node import Checkpoint, Known, Node
+from verifier.reasons import ClockSeen
 
 SCHEMA = 1
 """Grows with every change of a table."""
@@ -35,8 +40,9 @@ ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
 """Status of a node. A removed one keeps its name and its EK together."""
 
 VALID, REVOKED = "valid", "revoked"
-"""Status of a process's credential."""
+"""Status of a token."""
 
+DIGEST_BYTES = 32
 BUSY_TIMEOUT_MS = 30_000
 """How long a transaction waits for another one's end."""
 
@@ -97,6 +103,35 @@ class NodeRow(Base):
     version: Mapped[int] = mapped_column(default=1)
     """Grows with every change of anything that belongs to the node."""
 
+    @property
+    def approved_instances(self) -> tuple[bytes, ...]:
+        """The approved later instances, in the order of their approval."""
+        starts = range(0, len(self.approved), DIGEST_BYTES)
+        return tuple(self.approved[start : start + DIGEST_BYTES] for start in starts)
+
+    @property
+    def clock_value(self) -> ClockSeen | None:
+        """The highest clock that its TPM has signed."""
+        return plain.decode(ClockSeen, self.clock) if self.clock else None
+
+    @property
+    def checkpoint_value(self) -> Checkpoint | None:
+        """How far its list has been judged."""
+        return plain.decode(Checkpoint, self.checkpoint) if self.checkpoint else None
+
+    def value(self, processes: Iterable["ProcessRow"] = ()) -> Node:
+        """Return the node as the deciding part knows it."""
+        return Node(
+            name=self.name,
+            ak_public=self.ak_public,
+            ek_public=self.ek_public,
+            instance=self.instance,
+            instance_reset_count=self.instance_reset_count,
+            approved_instances=self.approved_instances,
+            known=tuple(one.known for one in processes),
+            clock=self.clock_value,
+        )
+
 
 class ActivationRow(Base):
     """An enrolment that waits for its answer."""
@@ -105,8 +140,8 @@ class ActivationRow(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     enrol: Mapped[bytes]
     """The encoded Enrol message."""
-    expected: Mapped[bytes]
-    """The only right answer."""
+    secret: Mapped[bytes]
+    """What the TPM has to find."""
     expires: Mapped[int] = mapped_column(index=True)
 
 
@@ -136,41 +171,61 @@ class ListPart(Base):
 
 
 class ProcessRow(Base):
-    """A process that was accepted, and the key that its credential is sealed to."""
+    """A process with a valid credential: revocation deletes it, and with it the chain key."""
 
     __tablename__ = "processes"
     node: Mapped[str] = mapped_column(ForeignKey("nodes.name"), primary_key=True)
     key_name: Mapped[bytes] = mapped_column(primary_key=True)
     core: Mapped[bytes]
     workload: Mapped[str] = mapped_column(index=True)
-    thumbprint: Mapped[str]
-    """Of the use key, RFC 7638."""
     chain_key: Mapped[bytes]
-    """What the current token is sealed under; emptied by revocation."""
+    """What the current token is sealed under."""
     step: Mapped[int]
     jti: Mapped[str]
     """Of the current token."""
     issued: Mapped[int]
     expires: Mapped[int]
+    policy_version: Mapped[int]
+    """That allowed what the current token says."""
     accepted: Mapped[int]
     """When it was accepted last."""
-    status: Mapped[str] = mapped_column(default=VALID)
-    cause: Mapped[str] = mapped_column(default="")
-    revoked: Mapped[int] = mapped_column(default=0)
+
+    @property
+    def known(self) -> Known:
+        """The process as the deciding part knows it."""
+        return Known(key_name=self.key_name, core=self.core, workload=self.workload)
+
+    @property
+    def token(self) -> Token:
+        """The token that it holds."""
+        return Token(
+            chain_key=self.chain_key,
+            step=self.step,
+            jti=self.jti,
+            issued=datetime.fromtimestamp(self.issued, UTC),
+            expires=datetime.fromtimestamp(self.expires, UTC),
+            policy_version=self.policy_version,
+        )
 
 
 class TokenRow(Base):
-    """A token that was issued. It has the status of its process."""
+    """A token that was issued. Never deleted."""
 
     __tablename__ = "tokens"
     jti: Mapped[str] = mapped_column(primary_key=True)
     node: Mapped[str]
     key_name: Mapped[bytes]
+    workload: Mapped[str]
+    thumbprint: Mapped[str]
+    """Of the use key, RFC 7638."""
     step: Mapped[int]
     issued: Mapped[int]
-    expires: Mapped[int]
+    expires: Mapped[int] = mapped_column(index=True)
     ledger: Mapped[int]
     """Number of the decision's row."""
+    status: Mapped[str] = mapped_column(default=VALID)
+    cause: Mapped[str] = mapped_column(default="")
+    revoked: Mapped[int] = mapped_column(default=0)
 
 
 class DocumentRow(Base):
@@ -195,6 +250,7 @@ class EvidenceRow(Base):
     """See `verifier.case`."""
     message: Mapped[bytes]
     """The encoded SignedMessage."""
+    node: Mapped[str]
     list_number: Mapped[int]
     list_parts: Mapped[int]
     """The stored part of the list that it was judged with."""
@@ -301,18 +357,11 @@ class Transaction:
         """Return the process whose credential is sealed to this key."""
         return self._session.get(ProcessRow, (node, key_name))
 
-    def process_of(self, jti: str) -> ProcessRow | None:
-        """Return the process that this token was issued to."""
-        token = self._session.get(TokenRow, jti)
-        return self.process(token.node, token.key_name) if token else None
-
     def processes(
-        self, *, node: str = "", workload: str = "", accepted_before: int = 0, live: bool = True
+        self, *, node: str = "", workload: str = "", accepted_before: int = 0
     ) -> Sequence[ProcessRow]:
-        """Return the processes that fit, those with a valid credential unless told otherwise."""
+        """Return the processes that fit."""
         query = select(ProcessRow).order_by(ProcessRow.node, ProcessRow.key_name)
-        if live:
-            query = query.where(ProcessRow.status == VALID)
         if node:
             query = query.where(ProcessRow.node == node)
         if workload:
@@ -320,6 +369,22 @@ class Transaction:
         if accepted_before:
             query = query.where(ProcessRow.accepted < accepted_before)
         return self._session.scalars(query).all()
+
+    def token(self, jti: str) -> TokenRow | None:
+        """Return what is known of the token with this id."""
+        return self._session.get(TokenRow, jti)
+
+    def tokens(self, *, expires_after: int = 0) -> Sequence[TokenRow]:
+        """Return the tokens, those that expire later, in the order of their issue."""
+        query = select(TokenRow).where(TokenRow.expires > expires_after)
+        return self._session.scalars(query.order_by(TokenRow.issued, TokenRow.jti)).all()
+
+    def revoke_tokens(self, process: ProcessRow, cause: str) -> None:
+        """Give all valid tokens of a process, renewed ones too, this cause to be valid no more."""
+        mine = (TokenRow.node == process.node, TokenRow.key_name == process.key_name)
+        query = update(TokenRow).where(*mine, TokenRow.status == VALID)
+        change = {"status": REVOKED, "cause": cause, "revoked": self.now}
+        self._session.execute(query.values(change))
 
     # Policy
 

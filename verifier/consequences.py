@@ -1,0 +1,159 @@
+"""What follows from a decision, in the transaction that records it: nothing here decides."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from verifier import plain
+from verifier.case import chain, write_measured
+from verifier.ledger import Cause, Entry, Kind, findings_json
+from verifier.mint import Minted, Occasion, thumbprint_of
+from verifier.node import Checkpoint
+from verifier.reasons import ClockSeen, Finding
+from verifier.store import ListPart, NodeRow, ProcessRow, TokenRow, Transaction
+from verifier.verdict import Accepted, NodeVerdict, Refused
+
+
+def revoke(
+    transaction: Transaction, process: ProcessRow, cause: Cause, findings: Sequence[Finding] = ()
+) -> None:
+    """End the credential of one process."""
+    transaction.revoke_tokens(process, str(cause))
+    body = {
+        "node": process.node,
+        "key": process.key_name.hex(),
+        "jti": process.jti,
+        "cause": str(cause),
+        "findings": findings_json(findings),
+    }
+    transaction.append(Entry(kind=Kind.CREDENTIAL_REVOKED, subject=process.workload, body=body))
+    transaction.remove(process)
+
+
+def revoke_all(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
+    """End the credentials of these processes, and let no decision in the making overlook it."""
+    count = 0
+    for process in processes:
+        node = transaction.node(process.node)
+        assert node is not None, "a process belongs to a node"
+        node.version += 1
+        revoke(transaction, process, cause)
+        count += 1
+    return count
+
+
+def start_over(node: NodeRow) -> None:
+    """Have the node's whole list judged again, from its first record on."""
+    node.checkpoint = b""
+    node.accepted = 0
+    node.version += 1
+
+
+def forget_known(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> None:
+    """End what was known under another boot or instance; approvals end with their boot."""
+    is_rebooted = verdict.checkpoint.reset_count != node.instance_reset_count
+    cause = Cause.NODE_REBOOTED if is_rebooted else Cause.INSTANCE_REPLACED
+    revoke_all(transaction, transaction.processes(node=node.name), cause)
+    if is_rebooted:
+        node.approved = b""
+
+
+def advance(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> None:
+    """Move the node's checkpoint, and void what was asked from the last one."""
+    if verdict.starts_over:
+        node.list_number = transaction.next_list_number(node.name)
+        node.list_parts, node.list_digest = 0, b""
+    if verdict.measured:
+        part = write_measured(verdict.measured)
+        row = ListPart(node=node.name, number=node.list_number, part=node.list_parts, measured=part)
+        transaction.insert(row)
+        node.list_parts += 1
+        node.list_digest = chain(node.list_digest, part)
+    node.checkpoint = plain.encode(Checkpoint, verdict.checkpoint)
+    node.clock = plain.encode(ClockSeen, verdict.clock)
+    node.instance = verdict.checkpoint.instance
+    node.instance_reset_count = verdict.checkpoint.reset_count
+    node.accepted = transaction.now
+    node.version += 1
+    transaction.drop_challenges(node.name)
+
+
+def revoke_unreported(transaction: Transaction, node: str, verdict: NodeVerdict) -> None:
+    """End the credentials of processes that the accepted evidence does not speak of."""
+    reported = {one.key_name for one in verdict.processes}
+    for process in transaction.processes(node=node):
+        if process.key_name not in reported:
+            revoke(transaction, process, Cause.NOT_REPORTED)
+
+
+def remember(
+    transaction: Transaction, node: str, accepted: Accepted, minted: Minted, occasion: Occasion
+) -> None:
+    """Store what the process holds now, and record what is new."""
+    token = minted.token
+    issued, expires = int(token.issued.timestamp()), int(token.expires.timestamp())
+    transaction.add(
+        ProcessRow(
+            node=node,
+            key_name=accepted.key_name,
+            core=accepted.core.encode(),
+            workload=accepted.workload.id,
+            chain_key=token.chain_key,
+            step=token.step,
+            jti=token.jti,
+            issued=issued,
+            expires=expires,
+            policy_version=token.policy_version,
+            accepted=transaction.now,
+        )
+    )
+    if not minted.has_new_token:
+        return
+    thumbprint = thumbprint_of(accepted)
+    transaction.insert(
+        TokenRow(
+            jti=token.jti,
+            node=node,
+            key_name=accepted.key_name,
+            workload=accepted.workload.id,
+            thumbprint=thumbprint,
+            step=token.step,
+            issued=issued,
+            expires=expires,
+            ledger=occasion.ledger,
+        )
+    )
+    body = {
+        "node": node,
+        "key": accepted.key_name.hex(),
+        "jti": token.jti,
+        "step": token.step,
+        "expires": expires,
+        "level": accepted.level,
+        "core": accepted.core_digest.hex(),
+        "executable": f"sha256:{accepted.core.executable.hex()}",
+        "use_key": thumbprint,
+        "decision": occasion.ledger,
+    }
+    kind = Kind.CREDENTIAL_RENEWED if token.step else Kind.CREDENTIAL_ISSUED
+    transaction.append(
+        Entry(kind=kind, subject=accepted.workload.id, body=body, evidence=occasion.evidence)
+    )
+
+
+def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
+    """Return what the ledger says of an accepted node."""
+    processes = [
+        {
+            "key": one.key_name.hex(),
+            "workload": one.workload.id if isinstance(one, Accepted) else "",
+            "findings": findings_json(one.findings) if isinstance(one, Refused) else [],
+        }
+        for one in verdict.processes
+    ]
+    return {
+        "instance": verdict.checkpoint.instance.hex(),
+        "reset_count": verdict.checkpoint.reset_count,
+        "records": verdict.checkpoint.records,
+        "policy_version": verdict.checkpoint.policy_version,
+        "processes": processes,
+        "reported": findings_json(verdict.reported),
+    }

@@ -1,0 +1,47 @@
+"""The next command for each refusal: what a person does about it.
+
+A reason without a line of its own has the one of its first word, or none.
+"""
+
+from verifier.reasons import Reason
+
+NEXT: dict[Reason | str, str] = {
+    Reason.ENROL_EK_NOT_IN_INVENTORY: "verifier node approve NODE",
+    Reason.ENROL_EK_CERTIFICATE: "put the TPM manufacturer's root into `ek_roots`",
+    Reason.ENROL_EK_CERTIFICATE_MISSING: "attestor ek, or `require_ek_certificate = false`",
+    Reason.ENROL_TAKEN: "verifier node list",
+    Reason.ENROL_EK_ELSEWHERE: "verifier node list",
+    Reason.ENROL_CHALLENGE: "attestor enrol",
+    Reason.ENROL_ANSWER: "attestor enrol",
+    "enrol": "attestor ek",
+    Reason.NODE_UNKNOWN: "attestor enrol",
+    Reason.NODE_PENDING: "verifier node approve NODE",
+    Reason.MESSAGE_INSTANCE: "attestor status",
+    Reason.INSTANCE_SECOND: "verifier node approve-instance NODE INSTANCE, or reboot the node",
+    "instance": "reboot the node",
+    "challenge": "attestor status",
+    Reason.QUOTE_RESET: "verifier node remove NODE, then attestor enrol",
+    "quote": "attestor check-node",
+    "boot": "attestor check-node",
+    Reason.LIST_UNKNOWN: "verifier reference put FILE, if the file is known to be good",
+    Reason.LIST_UNKNOWN_ATTESTOR: "verifier reference put FILE, if the file is known to be good",
+    Reason.LIST_VIOLATION: "reboot the node",
+    "ima-list": "attestor check-node",
+    Reason.KERNEL_POLICY_UNKNOWN: "verifier kernel-policy put FILE",
+    "kernel-policy": "attestor check-node",
+    Reason.POLICY_EMPTY: "verifier workload put FILE, verifier reference put FILE",
+    Reason.PROCESS_NOT_WANTED: "verifier workload list",
+    Reason.PROCESS_AMBIGUOUS: "ask for one of the identities by name",
+    Reason.PROCESS_EXECUTABLE: "verifier reference put FILE, if the file is known to be good",
+    Reason.PROCESS_MAPPED: "verifier workload put FILE, with the set that holds the mapped file",
+    Reason.PROCESS_NOT_MEASURED: "attestor check-node",
+    Reason.PROCESS_USER: "verifier workload list",
+    Reason.PROCESS_UNIT: "verifier workload list",
+    Reason.PROCESS_LEVEL: "verifier workload list",
+    Reason.INTERNAL: "the verifier's log",
+}
+
+
+def next_step(reason: str) -> str:
+    """Return what to do about a refusal of this reason, empty where there is nothing to say."""
+    return NEXT.get(reason) or NEXT.get(reason.partition(".")[0], "")

@@ -1,0 +1,360 @@
+"""What operators may do, verb by verb: each takes and gives JSON values and leaves a ledger row.
+
+Whoever may open the operators' socket may call any of them (`verifier.http`); `verifier.client`
+is the other end.
+"""
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from inspect import signature
+from typing import Any, get_type_hints
+
+from evidence import Malformed
+from verifier.case import KERNEL_POLICY, KINDS, REFERENCE, WORKLOAD, Exported, policy_of
+from verifier.consequences import revoke_all
+from verifier.ledger import Cause, Entry, Kind
+from verifier.reasons import Reason, label, reject
+from verifier.reference import read_reference
+from verifier.service import Service, read_documents
+from verifier.store import (
+    ENROLLED,
+    PENDING,
+    REMOVED,
+    DocumentRow,
+    NodeRow,
+    TokenRow,
+    Transaction,
+)
+from verifier.workload import read_workload
+
+Json = dict[str, Any]
+
+MOST_ROWS = 10_000
+"""Ledger rows in one answer."""
+
+
+class Unfit(Exception):
+    """An operator asked for something that does not go: there is no such thing, or not now."""
+
+    def __init__(self, reason: str, what: str, *, expected: str = "", found: str = "") -> None:
+        self.finding = {"reason": reason, "what": what, "expected": expected, "found": found}
+        super().__init__(f"{reason}: {what}")
+
+
+class Operators:
+    """The verbs."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    # Nodes
+
+    def node_list(self) -> list[Json]:
+        """Return the nodes by name."""
+        with self._service.transaction() as transaction:
+            return [_node_json(row) for row in transaction.nodes()]
+
+    def node_approve(self, node: str, ek_hash: str = "") -> Json:
+        """Approve the EK of a pending node; with `ek_hash`, only if it is that one."""
+        with self._service.transaction() as transaction:
+            row = _node(transaction, node)
+            if ek_hash and ek_hash != row.ek_hash:
+                raise Unfit("node.of-another-ek", node, expected=ek_hash, found=row.ek_hash)
+            if row.status == PENDING:
+                row.status = ENROLLED
+                row.version += 1
+                body = {"ek_hash": row.ek_hash}
+                transaction.append(Entry(kind=Kind.NODE_APPROVED, subject=node, body=body))
+            elif row.status == REMOVED:
+                raise Unfit("node.removed", node, expected="the node to enrol again first")
+            return _node_json(row)
+
+    def node_remove(self, node: str) -> Json:
+        """Remove a node and end its credentials; its name and EK stay together.
+
+        What has been seen of it is forgotten: if it enrols again and is approved, its counters
+        start anew.
+        """
+        with self._service.transaction() as transaction:
+            row = _node(transaction, node)
+            revoke_all(transaction, transaction.processes(node=node), Cause.NODE_REMOVED)
+            transaction.drop_challenges(node)
+            row.status = REMOVED
+            row.instance = row.approved = row.clock = row.checkpoint = b""
+            row.instance_reset_count = row.accepted = 0
+            row.version += 1
+            transaction.append(Entry(kind=Kind.NODE_REMOVED, subject=node))
+            return _node_json(row)
+
+    def node_forget(self, node: str) -> Json:
+        """Give the name and the EK of a removed node free."""
+        with self._service.transaction() as transaction:
+            row = _node(transaction, node)
+            if row.status != REMOVED:
+                raise Unfit("node.not-removed", node, expected=REMOVED, found=row.status)
+            body = {"ek_hash": row.ek_hash}
+            transaction.append(Entry(kind=Kind.NODE_FORGOTTEN, subject=node, body=body))
+            transaction.forget_node(node)
+            return {"node": node}
+
+    def node_approve_instance(self, node: str, instance: str) -> Json:
+        """Approve a later start of the node's attestor, until the node's next boot."""
+        digest = _digest(instance)
+        with self._service.transaction() as transaction:
+            row = _node(transaction, node)
+            if digest not in row.approved_instances:
+                row.approved += digest
+                row.version += 1
+                body = {"instance": instance}
+                transaction.append(Entry(kind=Kind.INSTANCE_APPROVED, subject=node, body=body))
+            return _node_json(row)
+
+    # Policy
+
+    def put(self, kind: str, text: str) -> Json:
+        """Store a policy document in the place of the one of its name."""
+        name = _name_of(kind, text)
+        with self._service.transaction() as transaction:
+            held = transaction.document(kind, name)
+            if held is not None and held.text == text:
+                return {"kind": kind, "name": name, "version": transaction.policy_version()}
+            version = self._change(transaction, kind, name, text)
+            transaction.append(
+                Entry(kind=Kind.POLICY_PUT, subject=name, body={"kind": kind, "version": version})
+            )
+            return {"kind": kind, "name": name, "version": version}
+
+    def remove(self, kind: str, name: str) -> Json:
+        """Withdraw a policy document; the credentials of a workload end with it."""
+        with self._service.transaction() as transaction:
+            _document(transaction, kind, name)
+            version = self._change(transaction, kind, name, None)
+            transaction.append(
+                Entry(
+                    kind=Kind.POLICY_REMOVED, subject=name, body={"kind": kind, "version": version}
+                )
+            )
+            revoked = 0
+            if kind == WORKLOAD:
+                processes = transaction.processes(workload=name)
+                revoked = revoke_all(transaction, processes, Cause.WORKLOAD_REMOVED)
+            return {"kind": kind, "name": name, "version": version, "revoked": revoked}
+
+    def documents(self, kind: str) -> list[Json]:
+        """Return the documents of a kind that count now, without their text."""
+        with self._service.transaction() as transaction:
+            rows = transaction.documents(transaction.policy_version())
+            return [_document_json(row) for row in rows if row.kind == kind]
+
+    def document(self, kind: str, name: str) -> Json:
+        """Return a document that counts now."""
+        with self._service.transaction() as transaction:
+            row = _document(transaction, kind, name)
+            return {**_document_json(row), "text": row.text}
+
+    def _change(self, transaction: Transaction, kind: str, name: str, text: str | None) -> int:
+        """Make a policy version with another text of this document; raise Rejected if none fits."""
+        held = transaction.document(kind, name)
+        version = transaction.next_policy_version()
+        if held is not None:
+            held.until = version
+        if text is not None:
+            transaction.insert(
+                DocumentRow(kind=kind, name=name, since=version, until=None, text=text)
+            )
+        policy_of(self._service.frame(version), read_documents(transaction, version))
+        return version
+
+    # Credentials
+
+    def credential_list(self, every: bool = False) -> list[Json]:  # noqa: FBT001, FBT002 - JSON
+        """Return the tokens that have not expired, or every one that was ever issued."""
+        now = int(self._service.now().timestamp())
+        with self._service.transaction() as transaction:
+            tokens = transaction.tokens(expires_after=0 if every else now)
+            return [_token_json(row) for row in tokens]
+
+    def credential_revoke(self, jti: str) -> Json:
+        """End the credential that this token belongs to."""
+        with self._service.transaction() as transaction:
+            token = transaction.token(jti)
+            if token is None:
+                raise Unfit("credential.unknown", label(jti), expected="the jti of a token")
+            process = transaction.process(token.node, token.key_name)
+            if process is not None:
+                revoke_all(transaction, [process], Cause.OPERATOR)
+            return {"jti": jti, "workload": token.workload, "was_valid": process is not None}
+
+    # The record
+
+    def ledger(self, after: int = 0, most: int = 100) -> list[Json]:
+        """Return rows after this one, in order."""
+        with self._service.transaction() as transaction:
+            rows = transaction.ledger(after=after, most=_most(most))
+            return [row.to_json() for row in rows]
+
+    def ledger_tail(self, most: int = 20) -> list[Json]:
+        """Return the last rows, in order."""
+        with self._service.transaction() as transaction:
+            rows = transaction.ledger(most=_most(most), last=True)
+            return [row.to_json() for row in rows]
+
+    def ledger_evidence(self, seq: int) -> Json:
+        """Return, base64, the file that the decision of this row can be judged again from."""
+        with self._service.transaction() as transaction:
+            rows = transaction.ledger(after=seq - 1, most=1)
+            row = rows[0] if rows and rows[0].seq == seq else None
+            kept = transaction.evidence(row.evidence) if row else None
+            if kept is None:
+                expected = "a row of a decision on evidence"
+                raise Unfit("ledger.no-evidence", f"row {seq}", expected=expected)
+            exported = Exported.make(
+                ledger=seq,
+                head=kept.head,
+                message=kept.message,
+                parts=tuple(transaction.list_parts(kept.node, kept.list_number, kept.list_parts)),
+                documents=read_documents(transaction, kept.policy_version),
+                key=self._service.keys.grant,
+            )
+        return {"seq": seq, "case": base64.b64encode(exported.encode()).decode("ascii")}
+
+    def status(self) -> Json:
+        """Return what there is, in numbers."""
+        with self._service.transaction() as transaction:
+            nodes = transaction.nodes()
+            last = transaction.ledger(most=1, last=True)
+            numbers = {
+                "nodes": {
+                    status: sum(row.status == status for row in nodes)
+                    for status in (ENROLLED, PENDING, REMOVED)
+                },
+                "credentials": len(transaction.processes()),
+                "policy_version": transaction.policy_version(),
+                "ledger": last[0].seq if last else 0,
+            }
+        config = self._service.config
+        own = {"issuer": config.issuer, "trust_domain": config.trust_domain}
+        return {**own, "started": self._service.started.isoformat(), **numbers}
+
+
+VERBS = (
+    Operators.node_list,
+    Operators.node_approve,
+    Operators.node_remove,
+    Operators.node_forget,
+    Operators.node_approve_instance,
+    Operators.put,
+    Operators.remove,
+    Operators.documents,
+    Operators.document,
+    Operators.credential_list,
+    Operators.credential_revoke,
+    Operators.ledger,
+    Operators.ledger_tail,
+    Operators.ledger_evidence,
+    Operators.status,
+)
+"""Everything that the socket lets through."""
+
+_VERBS = {verb.__name__: verb for verb in VERBS}
+
+
+def call(operators: Operators, name: str, arguments: Mapping[str, object]) -> object:
+    """Return what the verb answers; raise Malformed on an unknown one or other arguments."""
+    verb = _VERBS.get(name)
+    if verb is None:
+        raise Malformed(f"expected one of the verbs {', '.join(_VERBS)}")
+    hints = get_type_hints(verb)
+    for key, value in arguments.items():
+        if key not in hints or type(value) is not hints[key]:
+            raise Malformed(f"{name}: {label(key)} is not what it takes")
+    try:
+        bound = signature(verb).bind(operators, **arguments)
+    except TypeError as error:
+        raise Malformed(f"{name}: {error}") from error
+    return verb(*bound.args, **bound.kwargs)
+
+
+def _name_of(kind: str, text: str) -> str:
+    """Return the name of a document, which is one of its kind."""
+    if kind == WORKLOAD:
+        return read_workload(text).id
+    if kind == REFERENCE:
+        return read_reference(text).name
+    if kind != KERNEL_POLICY:
+        raise Malformed(f"expected one of the kinds {', '.join(KINDS)}")
+    if not text.strip():
+        raise reject(Reason.POLICY_EMPTY, "kernel policy", expected="rules", found="none")
+    return kernel_policy_name(text)
+
+
+def kernel_policy_name(text: str) -> str:
+    """Return the name of a kernel policy: what the kernel measures of it."""
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
+
+
+def _node(transaction: Transaction, name: str) -> NodeRow:
+    row = transaction.node(name)
+    if row is None:
+        raise Unfit(Reason.NODE_UNKNOWN, label(name), expected="the name of a node")
+    return row
+
+
+def _document(transaction: Transaction, kind: str, name: str) -> DocumentRow:
+    row = transaction.document(kind, name)
+    if row is None:
+        raise Unfit("policy.no-such-document", label(name), expected=f"the name of a {kind}")
+    return row
+
+
+def _digest(text: str) -> bytes:
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise Malformed("expected the SHA-256 of an instance key, 64 hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def _most(number: int) -> int:
+    if not 0 < number <= MOST_ROWS:
+        raise Malformed(f"expected 1 to {MOST_ROWS} rows")
+    return number
+
+
+def _node_json(row: NodeRow) -> Json:
+    return {
+        "node": row.name,
+        "status": row.status,
+        "ek_hash": row.ek_hash,
+        "ak": row.ak_name.hex(),
+        "instance": row.instance.hex(),
+        "approved_instances": [one.hex() for one in row.approved_instances],
+        "enrolled": _time(row.enrolled),
+        "accepted": _time(row.accepted),
+    }
+
+
+def _document_json(row: DocumentRow) -> Json:
+    return {"kind": row.kind, "name": row.name, "since_version": row.since}
+
+
+def _token_json(row: TokenRow) -> Json:
+    return {
+        "jti": row.jti,
+        "workload": row.workload,
+        "node": row.node,
+        "key": row.key_name.hex(),
+        "step": row.step,
+        "issued": _time(row.issued),
+        "expires": _time(row.expires),
+        "status": row.status,
+        "cause": row.cause,
+        "revoked": _time(row.revoked),
+        "decision": row.ledger,
+    }
+
+
+def _time(seconds: int) -> str:
+    """Return a time as people read it, empty where there is none."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else ""
