@@ -345,6 +345,30 @@ def _open_cfb(key: bytes, data: bytes) -> bytes:
     return Cipher(algorithms.AES(key), CFB(bytes(16))).decryptor().update(data)
 
 
+# The kernel
+
+
+def make_record(  # noqa: PLR0913
+    path: str | bytes,
+    digest: bytes,
+    *,
+    register: int = 10,
+    template: str = "ima-sig",
+    algorithm: str = "sha256",
+    last: bytes = b"",
+) -> Record:
+    """Return the record of a file with this path and digest."""
+    name = path.encode() if isinstance(path, str) else path
+    data = encode_template(template, algorithm=algorithm, digest=digest, path=name, last=last)
+    return record_of(data, register=register, template=template)
+
+
+def record_of(data: bytes, *, register: int = 10, template: str = "ima-sig") -> Record:
+    """Return the record with this template data, its hash right."""
+    template_hash = hashlib.sha1(data, usedforsecurity=False).digest()
+    return Record(register=register, template_hash=template_hash, template=template, data=data)
+
+
 # The process
 
 
@@ -488,12 +512,15 @@ class SimulatedNode:
         last: bytes = b"",
     ) -> None:
         """Append a record with this path and digest, and extend the register."""
-        data = encode_template(
-            template, algorithm=algorithm, digest=digest, path=path.encode(), last=last
-        )
-        template_hash = hashlib.sha1(data, usedforsecurity=False).digest()
         self.append(
-            Record(register=register, template_hash=template_hash, template=template, data=data)
+            make_record(
+                path,
+                digest,
+                register=register,
+                template=template,
+                algorithm=algorithm,
+                last=last,
+            )
         )
 
     def measure_buffer(self, name: str, data: bytes, *, register: int = 10) -> None:
@@ -511,6 +538,14 @@ class SimulatedNode:
         """Append the record and extend its register as the kernel does."""
         self.records.append(record)
         self.tpm.extend(record.register, record.extension("sha256"))
+
+    def relist(self, records: Iterable[Record]) -> None:
+        """Let the kernel have written this list instead."""
+        for register in (10, 12, 13):
+            self.tpm.registers[register] = ZERO
+        self.records = []
+        for record in records:
+            self.append(record)
 
     # Enrolment
 
