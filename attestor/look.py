@@ -66,9 +66,9 @@ class Pins:
     """/proc/PID/maps, opened when the process was first seen."""
 
     def close(self) -> None:
-        """Let go of the process."""
-        for descriptor in (self.pidfd, self.directory, self.maps):
-            os.close(descriptor)
+        """Let go of the process, but for the pidfd, which is somebody else's."""
+        os.close(self.directory)
+        os.close(self.maps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

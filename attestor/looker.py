@@ -48,7 +48,7 @@ class Looker:
             self._drop()
 
     def pin(self, pidfd: int) -> Pins:
-        """Return the pins of a living process; `pidfd` becomes one of them."""
+        """Return the pins of a living process; `pidfd` stays the caller's."""
         _, descriptors = self._ask("pin", [pidfd])
         directory, maps = descriptors
         return Pins(pidfd, directory, maps)

@@ -5,7 +5,7 @@ flushed, whatever happens in between. A TPM has three slots for objects and abou
 sessions, and one that leaks is gone until somebody restarts the program.
 
 One `Tpm` is one ESYS context, which is not safe to use from two threads at a time;
-`attestor.tpm_thread` gives it a thread of its own.
+`attestor.worker` gives it a thread of its own.
 """
 
 import os

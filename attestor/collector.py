@@ -1,0 +1,455 @@
+"""One round of evidence for any number of processes: looks, one quote, the list, looks again.
+
+    1. a challenge                    5. the list, from the record that the challenge names
+    2. a look at each process         6. a second look: whoever changed is withdrawn
+    3. the body                       7. the verifier's result
+    4. the quote, bound to both       8. grants: genuine, process unchanged, opened by the TPM
+
+At most one round is going on; whoever asks meanwhile is in the next one.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from attestor.client import Answer, Unreachable, Verifier
+from attestor.instance import Instance
+from attestor.look import Executed, Glance, NoLook
+from attestor.looker import Looker
+from attestor.measurement_list import ListUnreadable, MeasurementList
+from attestor.reasons import Local, refuse
+from attestor.subject import (
+    CHANGED,
+    EXECUTED,
+    Chain,
+    Subject,
+    boot_seconds,
+    is_same_process,
+    is_unchanged,
+)
+from attestor.tpm import Signed, Tpm, TpmFailed
+from attestor.watch import OnEnd
+from attestor.worker import Worker
+from credential import Keys, Refused, grant
+from credential.reasons import Finding
+from credential.reasons import Malformed as MalformedGrant
+from evidence import Malformed, tpm
+from evidence.messages import (
+    Body,
+    Challenge,
+    ChallengeRequest,
+    Evidence,
+    FindingText,
+    KnownProcess,
+    NewProcess,
+    Outcome,
+    Result,
+    Wanted,
+    WantedAnswer,
+    quote_binding,
+)
+from evidence.process import Look
+from evidence.shapes import Message
+
+MOST_NEW = 64
+"""New processes in one round; the others are in the next."""
+QUOTE_TRIES = 10
+"""A register that changes between quote and reading makes the values useless."""
+LOOK_TRIES = 3
+"""A program that maps a library during a round is seen again rather than withdrawn."""
+NODE_UNKNOWN = "node.unknown"
+CHALLENGE = "challenge."
+"""Reasons of the verifier's that say nothing about trust."""
+
+READY_SECONDS = 30
+"""How long a request waits for the node's first accepted evidence."""
+
+_SILENT = Finding(reason=str(Local.INTERNAL), what="a refusal without a finding")
+
+log = logging.getLogger("attestor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What stays the same for this boot and this start."""
+
+    node: str
+    boot: str
+    kernel: str
+    boot_log: str
+    """Path of the TCG event log."""
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A look, and the glance that belongs to it."""
+
+    look: Look
+    glance: Glance
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A quote and the register values that it covers."""
+
+    signed: Signed
+    registers: tuple[bytes, ...]
+    when: float
+    """Seconds since boot, before the TPM was asked."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A process that hears of its outcome through a future."""
+
+    subject: Subject
+    outcome: "asyncio.Future[None]"
+
+
+@dataclass(slots=True)
+class Collector:
+    """Collects evidence in rounds and hands out what the verifier granted."""
+
+    machine: Machine
+    verifier: Verifier
+    tpm: Worker[Tpm]
+    looker: Worker[Looker]
+    measurement_list: Worker[MeasurementList]
+    interval_seconds: float
+    enrol: Callable[[], Awaitable[None]]
+    """Called where the verifier does not know the node."""
+    on_end: OnEnd
+    """Called where a process turns out to be no longer what it was."""
+    known: dict[bytes, Subject] = field(default_factory=dict)
+    """Accepted processes by the Name of their key."""
+    rounds: int = 0
+    findings: tuple[Finding, ...] = ()
+    """Why the node was last refused; empty when it was accepted."""
+    _waiting: dict[bytes, Waiting] = field(default_factory=dict)
+    _refreshes: "list[asyncio.Future[None]]" = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _keys: Keys | None = None
+
+    # For conversations
+
+    async def prepare(self, subject: Subject) -> None:
+        """Have the TPM make a process's key, once the verifier has said that it is wanted."""
+        await self._until_ready()
+        core = Wanted(node=self.machine.node, core=subject.core.encode())
+        await self._ask("/v1/wanted", core, WantedAnswer)
+        key = await self.tpm.run(lambda tpm: tpm.create_process_key(subject.core_hash))
+        if subject.secrets is None:
+            raise Refused(subject.findings)
+        subject.secrets.process_key = key
+        subject.key_name = key.name
+
+    async def judge(self, subject: Subject) -> None:
+        """Return when a prepared process has its credential; raise Refused when it gets none."""
+        waiting = Waiting(subject, asyncio.get_running_loop().create_future())
+        self._waiting[subject.key_name] = waiting
+        self._wake.set()
+        try:
+            await waiting.outcome
+        finally:
+            self._waiting.pop(subject.key_name, None)
+
+    async def refresh(self) -> None:
+        """Return after a round that began later than this call."""
+        done = asyncio.get_running_loop().create_future()
+        self._refreshes.append(done)
+        self._wake.set()
+        await done
+
+    def drop(self, subject: Subject) -> bool:
+        """Leave a process out from now on; say whether the verifier had accepted it."""
+        waiting = self._waiting.pop(subject.key_name, None)
+        if waiting is not None and not waiting.outcome.done():
+            waiting.outcome.set_exception(Refused(subject.findings))
+        return self.known.pop(subject.key_name, None) is not None
+
+    async def _until_ready(self) -> None:
+        if self.findings:
+            raise Refused(self.findings)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._ready.wait()
+        except TimeoutError as error:
+            raise refuse(Local.NOT_READY, self.machine.node) from error
+
+    # Rounds
+
+    async def run(self) -> None:
+        """Collect evidence at every interval, and at once when somebody waits for it."""
+        pause = 1.0
+        while True:
+            try:
+                await self.round()
+                pause = 1.0
+                wait = self.interval_seconds
+            except Unreachable as error:
+                log.warning("%s; trying again in %.0f s", error, pause)
+                wait, pause = pause, min(2 * pause, 60.0)
+            except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
+                log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
+                self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])
+                wait = self.interval_seconds
+            if not (self._waiting or self._refreshes):
+                await self._pause(wait)
+            elif wait != self.interval_seconds:
+                await asyncio.sleep(wait)
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def round(self) -> None:
+        """Have the node and every process on it judged once."""
+        refreshes, self._refreshes = self._refreshes, []
+        try:
+            challenge = await self._challenge()
+            await self._judge_all(challenge)
+        except Refused as refused:
+            await self._take_refusal(refused)
+        finally:
+            self.rounds += 1
+            for done in refreshes:
+                if not done.done():
+                    done.set_result(None)
+
+    async def _take_refusal(self, refused: Refused) -> None:
+        codes = {str(finding.reason) for finding in refused.findings}
+        log.warning("the verifier refused the node: %s", refused)
+        if codes == {NODE_UNKNOWN}:
+            await self.enrol()
+            raise Unreachable("the node has just enrolled")
+        if all(code.startswith(CHALLENGE) for code in codes):
+            raise Unreachable("the challenge did not last")
+        self._refuse_all(refused.findings)
+
+    def _refuse_all(self, findings: Iterable[Finding]) -> None:
+        """Sign nothing any more: the node is refused, and with it every process on it."""
+        self.findings = tuple(findings)
+        for subject in self.known.values():
+            subject.suspend(self.findings)
+        for waiting in self._waiting.values():
+            if not waiting.outcome.done():
+                waiting.outcome.set_exception(Refused(self.findings))
+
+    async def _challenge(self) -> Challenge:
+        if self._keys is None:
+            _, self._keys = await self.verifier.grant_keys()
+        request = ChallengeRequest(node=self.machine.node)
+        challenge = await self._ask("/v1/challenge", request, Challenge)
+        if challenge.node != self.machine.node:
+            raise Unreachable("the verifier's challenge is for another node")
+        if challenge.trust_domain != self._keys.trust_domain:
+            raise Unreachable("the verifier's challenge is of another trust domain")
+        return challenge
+
+    async def _judge_all(self, challenge: Challenge) -> None:
+        waiting = [one.subject for one in list(self._waiting.values())[:MOST_NEW]]
+        asked = {one.key_name: one for one in (*self.known.values(), *waiting)}
+        for last in range(LOOK_TRIES - 1, -1, -1):
+            seen = await self._look_at(asked)
+            body = self._body(asked, seen)
+            quoted = await self._quote(challenge, body)
+            records = await self.measurement_list.run(
+                lambda one: one.records_from(challenge.first_record)
+            )
+            again = await self._look_at({name: asked[name] for name in seen})
+            withdrawn = tuple(name for name in seen if not _is_unchanged(name, seen, again))
+            if not withdrawn or not last:
+                break
+        evidence = Evidence(
+            node=self.machine.node,
+            challenge=challenge.digest(),
+            body=body.encode(),
+            quote=quoted.signed.attest,
+            signature=quoted.signed.signature,
+            registers=quoted.registers,
+            records=records,
+            withdrawn=withdrawn,
+            boot_log=self._boot_log() if challenge.wants_boot_log else b"",
+        )
+        result = await self._ask("/v1/evidence", evidence, Result)
+        if result.challenge != challenge.digest():
+            raise Unreachable("the verifier's result is of another challenge")
+        self.findings = ()
+        self._ready.set()
+        await self._hand_out(result, asked, seen, quoted.when)
+
+    async def _look_at(self, asked: Mapping[bytes, Subject]) -> dict[bytes, Seen]:
+        """Return what is seen of each process; those that cannot be seen are not in it."""
+        found: dict[bytes, Seen] = {}
+        for name, subject in asked.items():
+            if subject.secrets is None:
+                continue
+            try:
+                seen = Seen(*await self.looker.run(partial(Looker.look, pins=subject.pins)))
+            except Executed:
+                self.on_end(subject, EXECUTED)
+                continue
+            except NoLook as error:
+                log.info("%s: %s", subject.label, error)
+                refused = refuse(Local.LOOK_FAILED, subject.label, found=str(error))
+                self._refuse_waiting(name, refused)
+                continue
+            if is_same_process(subject.look, seen.look):
+                found[name] = seen
+            else:
+                self.on_end(subject, CHANGED)
+        return found
+
+    def _refuse_waiting(self, name: bytes, refused: Refused) -> None:
+        waiting = self._waiting.get(name)
+        if waiting is not None and not waiting.outcome.done():
+            waiting.outcome.set_exception(refused)
+
+    def _body(self, asked: Mapping[bytes, Subject], seen: Mapping[bytes, Seen]) -> Body:
+        new, known = [], []
+        for name, one in seen.items():
+            if name in self.known:
+                known.append(KnownProcess(key_name=name, look=one.look))
+                continue
+            subject = asked[name]
+            assert subject.secrets is not None
+            key = subject.secrets.process_key
+            assert key is not None
+            new.append(
+                NewProcess(
+                    core=subject.core.encode(),
+                    look=one.look,
+                    public=key.public,
+                    creation_data=key.creation_data,
+                    certification=key.certification,
+                    signature=key.signature,
+                )
+            )
+        return Body(
+            boot=self.machine.boot,
+            kernel=self.machine.kernel,
+            instances=self.machine.instance.history,
+            new=tuple(new),
+            known=tuple(known),
+        )
+
+    async def _quote(self, challenge: Challenge, body: Body) -> Quoted:
+        binding = quote_binding(challenge.trust_domain, challenge.digest(), body.digest())
+        return await self.tpm.run(lambda one: take_quote(one, binding))
+
+    def _boot_log(self) -> bytes:
+        try:
+            with open(self.machine.boot_log, "rb") as file:  # noqa: PTH123
+                return file.read()
+        except OSError as error:
+            log.warning("no boot log: %s", error)
+            return b""
+
+    # Results
+
+    async def _hand_out(
+        self,
+        result: Result,
+        asked: Mapping[bytes, Subject],
+        seen: Mapping[bytes, Seen],
+        quoted: float,
+    ) -> None:
+        outcomes = {one.key_name: one for one in result.outcomes}
+        for name, subject in asked.items():
+            if subject.secrets is None:
+                continue
+            if name not in seen or name not in outcomes:
+                self._refuse_waiting(name, refuse(Local.PROCESS_CHANGED, subject.label))
+                continue
+            try:
+                await self._take(subject, outcomes[name], seen[name], result.challenge, quoted)
+            except (Refused, MalformedGrant) as refused:
+                log.info("%s: %s", subject.label, refused)
+                self._refuse(subject, refused.findings)
+            except (NoLook, TpmFailed) as error:
+                log.warning("%s: %s", subject.label, error)
+                self._refuse_waiting(name, refuse(Local.TPM, subject.label, found=str(error)))
+
+    def _refuse(self, subject: Subject, findings: tuple[Finding, ...]) -> None:
+        subject.forget(findings)
+        self.known.pop(subject.key_name, None)
+        self._refuse_waiting(subject.key_name, Refused(findings))
+
+    async def _take(
+        self, subject: Subject, outcome: Outcome, seen: Seen, challenge: bytes, quoted: float
+    ) -> None:
+        """Open one process's grant; the verifier's word, the process and the TPM have to agree."""
+        if not outcome.grant:
+            raise Refused([_finding(one) for one in outcome.findings] or [_SILENT])
+        assert self._keys is not None
+        assert subject.secrets is not None
+        chain = subject.secrets.chain
+        granted = grant.read(
+            outcome.grant,
+            self._keys,
+            node=self.machine.node,
+            key_name=subject.key_name,
+            core=subject.core_hash,
+            challenge=challenge,
+            next_step=chain.step + 1 if chain else 0,
+        )
+        if await self.looker.run(lambda one: one.glance(subject.pins)) != seen.glance:
+            raise refuse(Local.PROCESS_CHANGED, subject.label)
+        chain = await self._chain(subject, granted)
+        token = grant.open_token(granted, key=chain.key) if granted.ciphertext else ""
+        subject.accept(granted, token, chain, quoted)
+        subject.look, subject.glance = seen.look, seen.glance
+        self.known[subject.key_name] = subject
+        waiting = self._waiting.get(subject.key_name)
+        if waiting is not None and not waiting.outcome.done():
+            waiting.outcome.set_result(None)
+
+    async def _chain(self, subject: Subject, granted: grant.Grant) -> Chain:
+        """Return the key that this grant's token is under."""
+        assert subject.secrets is not None
+        held, key = subject.secrets.chain, subject.secrets.process_key
+        if held is None:
+            assert key is not None
+            opened = await self.tpm.run(
+                lambda tpm: tpm.activate_process_key(
+                    key, granted.id_object, granted.encrypted_secret
+                )
+            )
+            return Chain(granted.step, opened)
+        if not granted.ciphertext:
+            return held
+        later = grant.chain_key(held.key, held_step=held.step, step=granted.step)
+        return Chain(granted.step, later)
+
+    async def _ask(self, route: str, message: Message, answer: type[Answer]) -> Answer:
+        return await self.verifier.ask(route, self.machine.instance.sign(message), answer)
+
+
+def _is_unchanged(name: bytes, first: Mapping[bytes, Seen], second: Mapping[bytes, Seen]) -> bool:
+    return name in second and is_unchanged(first[name].look, second[name].look)
+
+
+def _finding(text: FindingText) -> Finding:
+    return Finding(reason=text.reason, what=text.what, expected=text.expected, found=text.found)
+
+
+def take_quote(one: Tpm, binding: bytes) -> Quoted:
+    """Return a quote together with the register values that it covers."""
+    for _ in range(QUOTE_TRIES):
+        when = boot_seconds()
+        signed = one.quote(binding)
+        registers = one.read_registers()
+        attested = tpm.Attest.decode(signed.attest).attested
+        assert isinstance(attested, tpm.Quote)
+        if attested.digest == hashlib.sha256(b"".join(registers)).digest():
+            return Quoted(signed, registers, when)
+    raise TpmFailed(f"the registers changed after each of {QUOTE_TRIES} quotes")

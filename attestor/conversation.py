@@ -1,0 +1,346 @@
+"""One conversation with one process, from its first packet to its last.
+
+attached                                          launched
+(1) who connected                                 our own child
+(2) a look, and whose its pid namespace is        a look: it runs what we opened
+(3) a fresh nonce                                 a fresh nonce
+(4) one message: nonce, and a descriptor of the process's own; its sender is that process
+(5) a look: the same process, alive
+(6) a key is made, evidence collected, the grant opened
+(7) each later message: its sender is that process, and a glance finds it unchanged
+"""
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+from attestor.admission import Admission
+from attestor.channel import Channel, Ended
+from attestor.client import Unreachable
+from attestor.collector import Collector
+from attestor.look import Executed, Glance, NoLook, Pins, is_alive
+from attestor.looker import Looker, NoAccount
+from attestor.peer import Packet, Peer
+from attestor.reasons import Local, refuse
+from attestor.subject import CHANGED, EXECUTED, EXITED, Met, Subject, is_same_process
+from attestor.tpm import TpmFailed
+from attestor.watch import OnEnd, Watch
+from attestor.worker import Worker
+from credential import Malformed, Refused, local
+from evidence.process import Look
+
+ANSWER_SECONDS = 10.0
+"""How long a process may take for its answer to the nonce."""
+OBTAIN_SECONDS = 90.0
+"""How long a credential may take: two looks, a key, a round of evidence, the TPM."""
+PROVE_SECONDS = 30.0
+"""How long a proof may take: a glance, or a round where something new is mapped."""
+NONCE_BYTES = 32
+
+log = logging.getLogger("attestor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What every conversation needs."""
+
+    collector: Collector
+    admission: Admission
+    watch: Watch
+    strangers: Worker[Looker]
+    """Looks at whoever asks for the first time; may be slow."""
+    acquaintances: Worker[Looker]
+    """Looks at processes that were accepted."""
+    on_end: OnEnd
+    """Forgets a process, and tells the verifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a conversation starts with."""
+
+    pins: Pins
+    look: Look
+    nonce: str
+    packet: Packet
+    """The process's first, in answer to the nonce."""
+    message: local.Message
+
+
+Command = Callable[[Channel, Peer, Opening], Awaitable[None]]
+"""What answers a message of people's, in the place of `obtain`."""
+
+
+async def converse(
+    channel: Channel,
+    peer: Peer,
+    services: Services,
+    *,
+    command: Command | None = None,
+    executable: bytes = b"",
+) -> None:
+    """Talk with one process until either side has had enough.
+
+    `executable` is the digest of the file that a launched process executes.
+    """
+    try:
+        with services.admission.connection(peer.uid):
+            await _converse(channel, peer, services, command, executable)
+    except Ended:
+        pass
+    except (Refused, Malformed) as refused:
+        log.info("%s: %s", peer.label, refused)
+        await _say_last(channel, local.Refusal.of(refused.findings))
+    finally:
+        channel.close()
+
+
+async def _converse(
+    channel: Channel, peer: Peer, services: Services, command: Command | None, executable: bytes
+) -> None:
+    with _pinned() as pins, _waiting(services, peer) as done_waiting:
+        opening = await _open(channel, peer, services, pins)
+        try:
+            if not opening.packet.is_from(peer):
+                raise refuse(Local.NOT_FROM_PROCESS, peer.label)
+            if command is not None and not isinstance(opening.message, local.Obtain):
+                done_waiting()
+                await command(channel, peer, opening)
+                return
+            _check_answer(opening, peer, executable)
+        finally:
+            opening.packet.close()
+        await _serve(channel, peer, services, opening, done_waiting)
+
+
+async def _say_last(channel: Channel, message: local.Message) -> None:
+    with suppress(Ended):
+        await channel.send(message)
+
+
+@contextmanager
+def _pinned() -> Iterator[list[Pins]]:
+    """Close what is put into the list."""
+    pins: list[Pins] = []
+    try:
+        yield pins
+    finally:
+        for one in pins:
+            one.close()
+
+
+@contextmanager
+def _waiting(services: Services, peer: Peer) -> Iterator[Callable[[], None]]:
+    """Count a request of the peer's until the block ends, or the function yielded is called."""
+    counted = services.admission.waiting(peer.uid)
+    counted.__enter__()
+    left = [counted]
+
+    def done() -> None:
+        while left:
+            left.pop().__exit__(None, None, None)
+
+    try:
+        yield done
+    finally:
+        done()
+
+
+async def _open(channel: Channel, peer: Peer, services: Services, pins: list[Pins]) -> Opening:
+    async with services.admission.turn(peer.uid):
+        with _looking(peer):
+            pins.append(await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd)))
+            look, _ = await services.strangers.run(partial(Looker.look, pins=pins[0]))
+    nonce = secrets.token_hex(NONCE_BYTES)
+    await channel.send(local.Nonce(nonce=nonce))
+    packet = await channel.receive(ANSWER_SECONDS)
+    try:
+        message = local.decode(packet.data)
+    except BaseException:
+        packet.close()
+        raise
+    return Opening(pins[0], look, nonce, packet, message)
+
+
+@contextmanager
+def _looking(peer: Peer) -> Iterator[None]:
+    """Turn what a look can raise into refusals."""
+    try:
+        yield
+    except Executed as error:
+        raise refuse(Local.PROCESS_CHANGED, peer.label, found=str(error)) from error
+    except NoLook as error:
+        raise refuse(Local.LOOK_FAILED, peer.label, found=str(error)) from error
+
+
+def _check_answer(opening: Opening, peer: Peer, executable: bytes) -> None:
+    """Check everything about (4) but its sender, and what the first look said."""
+    message = opening.message
+    if not isinstance(message, local.Obtain):
+        raise refuse(Local.UNEXPECTED, peer.label, expected="obtain", found=message.VERB)
+    if not hmac.compare_digest(message.nonce, opening.nonce):
+        raise refuse(Local.NONCE, peer.label)
+    if len(opening.packet.descriptors) != 1:
+        found = f"{len(opening.packet.descriptors)} descriptors"
+        raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="one", found=found)
+    if peer.proof == "child":
+        if opening.look.executable.digest != executable:
+            found = f"sha256:{opening.look.executable.digest.hex()}"
+            expected = f"sha256:{executable.hex()}, as launched"
+            raise refuse(Local.PROCESS_CHANGED, peer.label, expected=expected, found=found)
+    elif not opening.look.is_pid_namespace_initial_owned:
+        # Whoever owns a pid namespace can put any pid of it into SCM_CREDENTIALS.
+        expected = "a pid namespace owned by the initial user namespace"
+        raise refuse(Local.NAMESPACE, peer.label, expected=expected)
+
+
+async def _serve(
+    channel: Channel,
+    peer: Peer,
+    services: Services,
+    opening: Opening,
+    done_waiting: Callable[[], None],
+) -> None:
+    async with _deadline(OBTAIN_SECONDS), services.admission.turn(peer.uid, cost=0):
+        subject = await _meet(peer, services, opening)
+    services.watch.add(subject)
+    try:
+        async with _deadline(OBTAIN_SECONDS):
+            async with services.admission.turn(peer.uid, cost=0):
+                await _asking(services.collector.prepare(subject))
+            await services.collector.judge(subject)
+        done_waiting()
+        await channel.send(_credential(subject))
+        while await _answer(channel, services, subject):
+            pass
+    finally:
+        services.on_end(subject, EXITED)
+
+
+async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:
+    with _looking(peer):
+        look, glance = await services.strangers.run(partial(Looker.look, pins=opening.pins))
+    if not is_same_process(opening.look, look):
+        raise refuse(Local.PROCESS_CHANGED, peer.label)
+    try:
+        user, _ = await services.strangers.run(partial(Looker.account, who=look.uids[1]))
+    except NoAccount:
+        user = ""
+    assert isinstance(opening.message, local.Obtain)
+    met = Met(
+        peer=peer,
+        pins=opening.pins,
+        look=look,
+        glance=glance,
+        identity=opening.message.id,
+        user=user,
+    )
+    machine = services.collector.machine
+    return Subject(met, node=machine.node, instance=machine.instance.digest)
+
+
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        expected = f"within {seconds:.0f} s"
+        raise refuse(Local.TIMEOUT, "the answer", expected=expected) from error
+
+
+async def _asking(work: Awaitable[None]) -> None:
+    """Turn what the verifier and the TPM fail with into refusals."""
+    try:
+        await work
+    except Unreachable as error:
+        raise refuse(Local.VERIFIER, found=str(error)) from error
+    except TpmFailed as error:
+        raise refuse(Local.TPM, found=str(error)) from error
+
+
+def _credential(subject: Subject) -> local.Credential:
+    claims = subject.current(datetime.now(UTC))
+    return local.Credential(
+        token=subject.token,
+        expires=int(claims.expires.timestamp()),
+        id=claims.id,
+        level=claims.procseal.level,
+    )
+
+
+async def _answer(channel: Channel, services: Services, subject: Subject) -> bool:
+    """Answer one message; say whether the conversation goes on."""
+    packet = await channel.receive(None)
+    goes_on = True
+    try:
+        if not is_alive(subject.pins.pidfd):
+            raise Ended  # whoever else has the socket has nothing to expect of it
+        if not packet.is_from(subject.peer):
+            raise refuse(Local.NOT_FROM_PROCESS, subject.label)
+        message = local.decode(packet.data)
+        goes_on = isinstance(message, local.Prove)
+        answer = await _reply(message, services, subject)
+        goes_on = True
+    except (Refused, Malformed) as refused:
+        log.info("%s: %s", subject.label, refused)
+        answer = local.Refusal.of(refused.findings)
+    finally:
+        packet.close()
+    await channel.send(answer)
+    return goes_on
+
+
+async def _reply(message: local.Message, services: Services, subject: Subject) -> local.Message:
+    match message:
+        case local.Prove(audience=audience, method=method, url=url):
+            async with _deadline(PROVE_SECONDS):
+                await _look_again(services, subject)
+            proof = subject.prove(audience=audience, method=method, url=url)
+            return local.Proof(token=subject.token, proof=proof)
+        case local.Token():
+            return _credential(subject)
+        case _:
+            raise refuse(Local.UNEXPECTED, subject.label, found=message.VERB)
+
+
+async def _look_again(services: Services, subject: Subject) -> None:
+    """Return if the process is what the verifier last judged, perhaps after asking it again."""
+    subject.current(datetime.now(UTC))
+    if await _glance(services, subject) == subject.glance:
+        return
+    # Something new is executable, or it is traced: that is for the verifier to judge.
+    await services.collector.refresh()
+    subject.current(datetime.now(UTC))
+    if await _glance(services, subject) != subject.glance:
+        raise refuse(Local.PROCESS_CHANGED, subject.label)
+
+
+async def _glance(services: Services, subject: Subject) -> Glance:
+    try:
+        async with services.admission.proof_turn(subject.peer.uid):
+            glance = await services.acquaintances.run(partial(Looker.glance, pins=subject.pins))
+    except Executed as error:
+        services.on_end(subject, EXECUTED)
+        raise Refused(subject.findings) from error
+    except NoLook as error:
+        raise refuse(Local.LOOK_FAILED, subject.label, found=str(error)) from error
+    if not _is_same_program(glance, subject.glance):
+        services.on_end(subject, CHANGED)
+        raise Refused(subject.findings)
+    return glance
+
+
+def _is_same_program(first: Glance, second: Glance) -> bool:
+    """Say whether two glances differ in nothing that only an exec or a change of uid changes."""
+    return (first.executable[:2], first.auxv, first.uids) == (
+        second.executable[:2],
+        second.auxv,
+        second.uids,
+    )

@@ -1,0 +1,200 @@
+"""One process that has an identity or wants one, and everything that is kept for it.
+
+What is secret here (the use key, the chain key, the process key's auth value) is in this memory
+and nowhere else, and goes when the process goes, executes something else, or is refused.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from attestor.look import Glance, Pins, unit_of
+from attestor.peer import Peer
+from attestor.reasons import Local, refuse
+from attestor.tpm import ProcessKey
+from credential import crypto, grant, wit, wpt
+from credential.reasons import Finding, Refused
+from evidence.process import ATTACHED, LAUNCHED, CoreRecord, Look
+
+JTI_BYTES = 16
+
+EXITED = "process.exited"
+EXECUTED = "process.executed"
+CHANGED = "process.changed"
+"""Causes of evidence.messages.GoneProcess."""
+
+
+def boot_seconds() -> float:
+    """Return seconds since boot, those asleep included: a lease does not outlive a nap."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def is_same_process(first: Look, second: Look) -> bool:
+    """Say whether two looks are at one process that executed nothing in between."""
+    return _who(first) == _who(second)
+
+
+def _who(look: Look) -> tuple[object, ...]:
+    file = look.executable
+    return (
+        look.boot,
+        look.pid,
+        look.pidfs_inode,
+        look.start_ticks,
+        (file.digest, file.device, file.inode, file.size),
+        look.uids,
+        look.gids,
+        look.namespaces,
+    )
+
+
+def is_unchanged(first: Look, second: Look) -> bool:
+    """Say whether two looks are equal; a parent may end, whose children get another."""
+    return replace(first, parent=0) == replace(second, parent=0)
+
+
+@dataclass(slots=True)
+class Chain:
+    """Where the process stands in the chain of keys that its tokens are sealed with."""
+
+    step: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(slots=True)
+class Secrets:
+    """What is forgotten first."""
+
+    use_key: crypto.PrivateKey = field(repr=False)
+    process_key: ProcessKey | None = field(default=None, repr=False)
+    """Until the first token is open."""
+    chain: Chain | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """What a handshake found: one process, that asks for an identity."""
+
+    peer: Peer
+    pins: Pins
+    look: Look
+    """The second one."""
+    glance: Glance
+    """Of the same moment."""
+    identity: str
+    """The SPIFFE ID wanted, or nothing."""
+    user: str
+    """The name of its uid, empty where it has none."""
+
+
+class Subject:
+    """A process whose handshake succeeded, on the node `node` under the instance `instance`."""
+
+    def __init__(self, met: Met, *, node: str, instance: bytes) -> None:
+        self.peer = met.peer
+        self.pins = met.pins
+        self.look = met.look
+        """The look that the verifier judged last, or will judge first."""
+        self.glance = met.glance
+        """Of the same moment."""
+        self.secrets: Secrets | None = Secrets(crypto.generate())
+        self.core = core_record(met, self.secrets.use_key, node=node, instance=instance)
+        self.core_hash = self.core.digest()
+        self.key_name = b""
+        self.token = ""
+        self.claims: wit.Claims | None = None
+        self.findings: tuple[Finding, ...] = ()
+        """Why it has no identity, if it has none any more."""
+        self._lease_until = 0.0
+
+    @property
+    def label(self) -> str:
+        """What people read of it."""
+        return f"pid {self.core.pid}, uid {self.core.uid}"
+
+    def accept(self, granted: grant.Grant, token: str, chain: Chain, quoted: float) -> None:
+        """Take a grant whose token, if it has one, is open; the lease runs from the quote."""
+        assert self.secrets is not None
+        self.secrets.chain = chain
+        self.secrets.process_key = None
+        if token:
+            claims = wit.read_unverified(token)
+            if claims.use_key != crypto.point_of(self.secrets.use_key):
+                raise refuse(Local.PROCESS_CHANGED, "the token's key")
+            self.token, self.claims = token, claims
+        self.findings = ()
+        self._lease_until = quoted + granted.lease_seconds
+
+    def suspend(self, findings: Sequence[Finding]) -> None:
+        """End the lease: the node was refused, and with it every process on it."""
+        self.findings = tuple(findings)
+        self._lease_until = 0.0
+
+    def forget(self, findings: Sequence[Finding]) -> None:
+        """Forget every key: this process has no identity any more."""
+        if self.secrets is None:
+            return  # the first cause is the one to tell
+        self.suspend(findings)
+        self.secrets = None
+        self.token, self.claims = "", None
+
+    def end(self, cause: str) -> None:
+        """Forget every key, because of `cause`: EXITED, EXECUTED or CHANGED."""
+        self.forget((Finding(reason=cause, what=self.label),))
+
+    def current(self, now: datetime) -> wit.Claims:
+        """Return the claims of the current token; raise Refused where there is none."""
+        if self.findings:
+            raise Refused(self.findings)
+        if self.claims is None:
+            raise refuse(Local.NO_CREDENTIAL, self.label)
+        if now >= self.claims.expires:
+            expired = self.claims.expires.isoformat()
+            raise refuse(Local.TOKEN_EXPIRED, self.label, expected="a renewal", found=expired)
+        return self.claims
+
+    def prove(self, *, audience: str, method: str, url: str) -> str:
+        """Return a proof for one request; the caller has just looked at the process."""
+        now = datetime.now(UTC)
+        claims = self.current(now)
+        late = boot_seconds() - self._lease_until
+        if late >= 0:
+            raise refuse(
+                Local.LEASE_ENDED, self.label, expected="a lease", found=f"ended {late:.0f} s ago"
+            )
+        if audience not in claims.procseal.audiences:
+            allowed = ", ".join(claims.procseal.audiences)
+            raise refuse(Local.AUDIENCE, "audience", expected=allowed, found=audience)
+        assert self.secrets is not None
+        return wpt.make(
+            token=self.token,
+            key=self.secrets.use_key,
+            audience=audience,
+            method=method,
+            url=url,
+            now=now,
+            jti=secrets.token_bytes(JTI_BYTES),
+        )
+
+
+def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: bytes) -> CoreRecord:
+    """Return the unchanging part of a process's record."""
+    look = met.look
+    return CoreRecord(
+        node=node,
+        instance=instance,
+        boot=look.boot,
+        pid=look.pid,
+        pidfs_inode=look.pidfs_inode,
+        start_ticks=look.start_ticks,
+        uid=look.uids[1],
+        user=met.user,
+        executable=look.executable.digest,
+        unit=unit_of(look.cgroup),
+        binding=LAUNCHED if met.peer.proof == "child" else ATTACHED,
+        peer_proof=met.peer.proof,
+        use_key=crypto.point_of(use_key),
+        identity=met.identity,
+    )
