@@ -25,9 +25,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from verifier import plain
+from verifier.config import Misconfigured
 from verifier.ledger import Entry, Row, to_text
 from verifier.mint import Token
 from verifier.node import Checkpoint, Known, Node
@@ -53,7 +55,7 @@ class Stale(Exception):
     """Somebody else changed what this transaction was about: nothing was done."""
 
 
-class UnknownSchema(Exception):
+class UnknownSchema(Misconfigured):
     """The database was made by another version of this program."""
 
 
@@ -472,8 +474,11 @@ class Store:
     """The database."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
-        Base.metadata.create_all(self._engine)
+        try:
+            self._engine = _engine(url)
+            Base.metadata.create_all(self._engine)
+        except SQLAlchemyError as error:
+            raise OSError(f"database: {error}") from error
         with Session(self._engine) as session, session.begin():
             for name, value in (("schema", SCHEMA), ("policy-version", 1)):
                 if session.get(Setting, name) is None:
