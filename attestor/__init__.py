@@ -1,1 +1,11 @@
-"""The room on the node: it collects evidence and guards what was granted; it never judges."""
+"""The room on the node: it collects evidence and guards what was granted; it never judges.
+
+>>> from attestor import Config
+>>> Config(node="build-7", verifier="https://verifier.example.org:8443").tcti
+'device:/dev/tpmrm0'
+"""
+
+from attestor.config import Config
+from attestor.serve import serve
+
+__all__ = ["Config", "serve"]

@@ -135,6 +135,11 @@ class Collector:
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _keys: Keys | None = None
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the node's last evidence was accepted."""
+        return self._ready.is_set() and not self.findings
+
     # For conversations
 
     async def prepare(self, subject: Subject) -> None:

@@ -115,7 +115,7 @@ class Peer:
         return f"pid {self.pid}, uid {self.uid}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Packet:
     """One message, with what the kernel attached to it."""
 
@@ -124,13 +124,15 @@ class Packet:
     uid: int
     pidfd: int
     """The sender's, or -1 before Linux 6.5."""
-    descriptors: tuple[int, ...]
+    descriptors: list[int]
 
     def close(self) -> None:
-        """Close every descriptor that came along."""
-        for descriptor in (self.pidfd, *self.descriptors):
-            if descriptor >= 0:
-                os.close(descriptor)
+        """Close every descriptor that came along; once is enough, twice does no harm."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def is_from(self, peer: Peer) -> bool:
         """Say whether it was this process that sent the message."""
@@ -174,7 +176,7 @@ def _packet(data: bytes, ancillary: Iterable[tuple[int, int, bytes]]) -> Packet:
             pidfd = int.from_bytes(value[:4], "little", signed=True)
         elif kind == socket.SCM_RIGHTS:
             descriptors.frombytes(value[: len(value) - len(value) % descriptors.itemsize])
-    return Packet(data=data, pid=pid, uid=uid, pidfd=pidfd, descriptors=tuple(descriptors))
+    return Packet(data=data, pid=pid, uid=uid, pidfd=pidfd, descriptors=list(descriptors))
 
 
 def listen(path: str, kernel: Kernel) -> socket.socket:

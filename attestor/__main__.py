@@ -1,0 +1,187 @@
+"""The program `attestor`: identity for the processes of this node."""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from attestor.check_node import check_node
+from attestor.client import Unreachable, Verifier
+from attestor.config import DEFAULT_PATH, Config, Misconfigured
+from attestor.enrolment import enrol, identify
+from attestor.instance import NotFirst
+from attestor.measurement_list import ListUnreadable
+from attestor.run import NoDaemon, run, status
+from attestor.serve import serve
+from attestor.tpm import Tpm, TpmFailed
+from attestor.worker import Worker
+from credential import Malformed, Refused
+
+YES, NO, MALFORMED, COULD_NOT_TELL = 0, 1, 2, 3
+
+EXIT = "exit status: 0 yes, 1 no, 2 malformed or misused, 3 could not tell (disk, network, TPM)"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; exit 0 yes, 1 no, 2 malformed or misused, 3 could not tell."""
+    arguments = _parser().parse_args(argv)
+    level = logging.WARNING if arguments.quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="attestor: %(message)s")
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except Refused as refused:
+        _tell(refused.to_json(), "\n".join(one.lines() for one in refused.findings), arguments)
+        return NO
+    except NotFirst as error:
+        return _complain(error, NO)
+    except (Misconfigured, Malformed) as error:
+        return _complain(error, MALFORMED)
+    except (TpmFailed, Unreachable, NoDaemon, ListUnreadable, OSError, ValueError) as error:
+        return _complain(error, COULD_NOT_TELL)
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"attestor: {error}", file=sys.stderr)
+    return code
+
+
+def _tell(value: object, text: str, arguments: argparse.Namespace) -> None:
+    print(json.dumps(value, indent=2) if arguments.json else text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attestor", description=__doc__, epilog=EXIT)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(
+        name: str, help_: str, command: Callable[[argparse.Namespace], int]
+    ) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help_, description=f"{help_}.", epilog=EXIT)
+        one.add_argument(
+            "--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}"
+        )
+        one.add_argument("--json", action="store_true", help="answer in JSON")
+        one.add_argument("--quiet", action="store_true", help="say what is wrong, nothing else")
+        one.set_defaults(command=command)
+        return one
+
+    add("check-node", "Say, link by link, what this machine could prove now", _check_node)
+    add("ek", "Print the hash of the endorsement key, for an inventory", _ek)
+    add("enrol", "Introduce this TPM to the verifier", _enrol)
+    serving = add("serve", "Be the attestor of this node; enrols by itself", _serve)
+    serving.add_argument(
+        "--second-start",
+        action="store_true",
+        help="an attestor has run in this boot, and an operator will approve another",
+    )
+    running = add("run", "Launch a program, tied to the attestor that runs", _run)
+    running.add_argument("--user", default="", help="for root: run it as this user")
+    running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
+    add("status", "Say what the attestor that runs is doing", _status)
+    add("check-config", "Say whether the configuration can be used", _check_config)
+    add("sample-config", "Print a configuration with every option and its default", _sample)
+    return parser
+
+
+def _check_node(arguments: argparse.Namespace) -> int:
+    checks = check_node(Config.load(arguments.config))
+    lines = []
+    for one in checks:
+        lines.append(f"{'good' if one.is_good else 'lack'}  {one.link}  {one.name:<18} {one.found}")
+        if not one.is_good:
+            lines.append(f"         next: {one.next}")
+    _tell([asdict(one) for one in checks], "\n".join(lines), arguments)
+    return YES if all(one.is_good for one in checks) else NO
+
+
+def _ek(arguments: argparse.Namespace) -> int:
+    config = Config.load(arguments.config)
+    with Tpm(config.tcti, ek=config.ek_kind) as one:
+        identity = identify(one)
+    line = f"{identity.ek_hash} {config.node}"
+    found = {
+        "ek_hash": identity.ek_hash,
+        "node": config.node,
+        "has_certificate": bool(identity.ek_certificate),
+        "allow_list_line": line,
+    }
+    text = line if arguments.quiet else f"{line}\n\nPaste this line into the verifier's allow-list."
+    _tell(found, text, arguments)
+    return YES
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    config = Config.load(arguments.config)
+
+    async def ask() -> tuple[str, str, str]:
+        verifier = Verifier(
+            config.verifier, ca_file=str(config.ca_file), timeout_seconds=config.verifier_seconds
+        )
+        with Tpm(config.tcti, ek=config.ek_kind) as one:
+            worker = Worker(one, "tpm")
+            try:
+                async with verifier:
+                    enrolled = await enrol(config.node, verifier, worker)
+            finally:
+                worker.close()
+        return enrolled.node, enrolled.status, enrolled.ek_hash
+
+    node, became, ek_hash = asyncio.run(ask())
+    text = f"{became}  {node}  EK {ek_hash}"
+    if became != "enrolled":
+        text += f"\n\nAn operator approves it: verifier node approve {node}"
+    _tell({"node": node, "status": became, "ek_hash": ek_hash}, text, arguments)
+    return YES if became == "enrolled" else NO
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = Config.load(arguments.config)
+    serve(config, is_second_start=arguments.second_start)
+    return YES
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = Config.load(arguments.config)
+    return run(config.socket, arguments.argv, user=arguments.user)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    found = json.loads(status(Config.load(arguments.config).socket))
+    operations = found["tpm_operations"]
+    accepted = "accepted" if found["accepted"] else "not accepted"
+    findings = ", ".join(found["findings"]) or "nothing wrong"
+    lines = [
+        f"node       {found['node']}, boot {found['boot']}",
+        f"evidence   {accepted}, {found['rounds']} rounds; {findings}",
+        f"processes  {found['processes']}, peers by {found['peer_proof']}",
+        "TPM        " + ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
+        *(f"  pid {one['pid']:<8} {one['level']:<4} {one['id']}" for one in found["yours"]),
+    ]
+    _tell(found, "\n".join(lines), arguments)
+    return YES if found["accepted"] else NO
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    config = Config.load(arguments.config)
+    if not config.ca_file.is_file():
+        raise Misconfigured(f"ca_file: there is no {config.ca_file}")
+    if not config.state.is_dir():
+        raise Misconfigured(f"state: there is no directory {config.state}")
+    Verifier(config.verifier, ca_file=str(config.ca_file), timeout_seconds=1)
+    _tell({"config": "good"}, f"{arguments.config}: good", arguments)
+    return YES
+
+
+def _sample(_: argparse.Namespace) -> int:
+    print(files("attestor").joinpath("sample.toml").read_text(encoding="utf-8"), end="")
+    return YES
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""`attestor run`: a program that is started from the very descriptor that was hashed.
+
+The child opens the file as its user, the looker hashes what was opened, the child executes what
+was opened. Its end of a socket pair is the only way in; what comes over it counts only if the
+child itself sent it.
+"""
+
+import asyncio
+import os
+import socket
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from attestor import starter
+from attestor.channel import Channel, Ended, read_pipe
+from attestor.conversation import Opening, Services, converse
+from attestor.look import NoLook
+from attestor.looker import Looker, NoAccount
+from attestor.nursery import STATUS_BYTES, Child, Nursery
+from attestor.peer import Kernel, Peer
+from attestor.reasons import Local, refuse
+from attestor.starter import Account, Order
+from credential import local
+
+STANDARD = 3
+"""Descriptors that a launch brings: what becomes 0, 1 and 2."""
+START_SECONDS = 20.0
+"""How long a child may take to open its program, and to execute it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """Launches programs for whoever asks, as whoever asks."""
+
+    nursery: Nursery
+    kernel: Kernel
+    services: Services
+
+    async def launch(self, channel: Channel, peer: Peer, opening: Opening) -> None:
+        """Launch a program, tell its pid and how it ended, and talk with it meanwhile."""
+        message = opening.message
+        assert isinstance(message, local.Launch)
+        if len(opening.packet.descriptors) != STANDARD:
+            found = f"{len(opening.packet.descriptors)} descriptors"
+            raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="three", found=found)
+        account = await self._account(message.user, peer)
+        order = Order(account=account, arguments=message.argument, environment=message.environment)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.kernel.name_senders(ours)
+        with ours, await asyncio.to_thread(self._child) as child:
+            with theirs:
+                place = [theirs.fileno(), *opening.packet.descriptors]
+                executable = await self._start(peer, order, child, place)
+            opening.packet.close()
+            program = Peer(
+                pidfd=child.pidfd, pid=child.pid, uid=account.uid, gid=account.gid, proof="child"
+            )
+            talk = asyncio.create_task(
+                converse(Channel(ours), program, self.services, executable=executable)
+            )
+            try:
+                with suppress(Ended):
+                    await channel.send(local.Launched(pid=child.pid))
+                status = await read_pipe(child.report, STATUS_BYTES)
+            finally:
+                talk.cancel()
+                await asyncio.gather(talk, return_exceptions=True)
+            code = int.from_bytes(status, "big", signed=True)
+            await channel.send(local.Ended(status=code))
+
+    async def _account(self, user: str, peer: Peer) -> Account:
+        """Return whom the program runs as: whoever asked, or whom root names."""
+        find = self.services.strangers.run
+        try:
+            _, account = await find(partial(Looker.account, who=user or peer.uid))
+        except NoAccount as error:
+            if user:
+                raise refuse(Local.USER, user, found=str(error)) from error
+            account = Account(uid=peer.uid, gid=peer.gid, groups=())
+        except NoLook as error:
+            raise refuse(Local.LOOK_FAILED, user, found=str(error)) from error
+        if peer.uid not in (account.uid, 0):
+            raise refuse(Local.USER, user, expected=f"uid {peer.uid}", found=f"uid {account.uid}")
+        return account
+
+    def _child(self) -> closing[Child]:
+        child = self.nursery.new_child()
+        child.orders.settimeout(START_SECONDS)
+        return closing(child)
+
+    async def _start(self, peer: Peer, order: Order, child: Child, place: list[int]) -> bytes:
+        """Have the child open, hash what it opened, have it execute that; return the digest."""
+        path = order.arguments[0]
+        async with self.services.admission.turn(peer.uid):
+            try:
+                file = await asyncio.to_thread(starter.give, order, child.orders, place)
+                try:
+                    find = self.services.strangers.run
+                    digest = await find(partial(Looker.digest, descriptor=file))
+                finally:
+                    os.close(file)
+                await asyncio.to_thread(starter.go, child.orders)
+            except (OSError, EOFError) as error:
+                raise refuse(Local.START, path, found=str(error)) from error
+            except NoLook as error:
+                raise refuse(Local.LOOK_FAILED, path, found=str(error)) from error
+        return digest

@@ -1,0 +1,276 @@
+"""The daemon: what it is made of, and the order in which it starts and stops."""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any
+
+from attestor import instance, privileges
+from attestor.admission import Admission, Limits
+from attestor.channel import Channel, Ended
+from attestor.client import Unreachable, Verifier
+from attestor.collector import Collector, Machine
+from attestor.config import Config
+from attestor.conversation import Command, Opening, Services, converse
+from attestor.enrolment import enrol
+from attestor.farewells import Farewells
+from attestor.launcher import Launcher
+from attestor.look import boot_id
+from attestor.looker import Looker
+from attestor.measurement_list import MeasurementList
+from attestor.nursery import Nursery
+from attestor.peer import Kernel, Peer, listen
+from attestor.reasons import Local, refuse
+from attestor.subject import Subject
+from attestor.tpm import Tpm, TpmFailed
+from attestor.watch import Watch
+from attestor.worker import Worker
+from credential import Refused, local
+
+log = logging.getLogger("attestor")
+
+ACCEPT_PAUSE_SECONDS = 0.05
+"""When there are no descriptors left: some will be closed."""
+MOST_DESCRIBED = 200
+"""Processes in one answer of `status`: a message has 65536 bytes."""
+
+
+def serve(
+    config: Config, *, is_second_start: bool = False, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Run the daemon until SIGTERM or SIGINT; `ready` is called when processes can connect."""
+    # First of all, before there are threads, keys or an open TPM.
+    nursery = Nursery.start(looker_uid=config.looker_uid, looker_gid=config.looker_uid)
+    privileges.hide_memory()
+    _raise_descriptor_limit()
+    try:
+        asyncio.run(_serve(config, nursery, is_second_start=is_second_start, ready=ready))
+    finally:
+        nursery.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: about four per process with an identity."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def _serve(
+    config: Config, nursery: Nursery, *, is_second_start: bool, ready: Callable[[], None]
+) -> None:
+    boot = boot_id()
+    verifier = Verifier(
+        config.verifier, ca_file=str(config.ca_file), timeout_seconds=config.verifier_seconds
+    )
+    with Tpm(config.tcti, ek=config.ek_kind) as tpm:
+        own = instance.start(
+            tpm, directory=config.state, boot=boot, is_second_start=is_second_start
+        )
+        privileges.keep_only({privileges.DAC_READ_SEARCH})  # the measurement list is root's
+        machine = Machine(
+            node=config.node,
+            boot=boot,
+            kernel=os.uname().release,
+            boot_log=str(config.boot_log),
+            instance=own,
+        )
+        with closing(_Workers(config, tpm, nursery)) as workers:
+            async with verifier:
+                await _Daemon(config, machine, verifier, workers).run(nursery, ready)
+
+
+class _Workers:
+    """What blocks, each in a thread of its own."""
+
+    def __init__(self, config: Config, tpm: Tpm, nursery: Nursery) -> None:
+        self.lookers = tuple(
+            Looker(
+                nursery.new_looker,
+                most_bytes=config.most_file_bytes,
+                deadline_seconds=config.look_seconds,
+            )
+            for _ in range(2)
+        )
+        self.tpm = Worker(tpm, "tpm")
+        self.strangers, self.acquaintances = (Worker(one, "looker") for one in self.lookers)
+        self.measurement_list = Worker(MeasurementList(str(config.measurement_list)), "list")
+
+    def close(self) -> None:
+        for looker in self.lookers:
+            looker.close()
+        for worker in (self.tpm, self.strangers, self.acquaintances, self.measurement_list):
+            worker.close()
+
+
+class _Daemon:
+    """The parts, and how they know each other."""
+
+    def __init__(
+        self, config: Config, machine: Machine, verifier: Verifier, workers: _Workers
+    ) -> None:
+        self.config = config
+        self.workers = workers
+        self.verifier = verifier
+        self.kernel = Kernel.find_out()
+        self.farewells = Farewells(node=config.node, verifier=verifier, instance=machine.instance)
+        self.watch = Watch(self.end)
+        self.collector = Collector(
+            machine=machine,
+            verifier=verifier,
+            tpm=workers.tpm,
+            looker=workers.acquaintances,
+            measurement_list=workers.measurement_list,
+            interval_seconds=config.interval.total_seconds(),
+            enrol=self.enrol,
+            on_end=self.end,
+        )
+        self.services = Services(
+            collector=self.collector,
+            admission=Admission(
+                Limits(
+                    connections=config.most_connections,
+                    user_connections=config.most_user_connections,
+                    waiting=config.most_user_waiting,
+                    per_minute=config.user_requests_per_minute,
+                ),
+                time.monotonic,
+            ),
+            watch=self.watch,
+            strangers=workers.strangers,
+            acquaintances=workers.acquaintances,
+            on_end=self.end,
+        )
+        self.conversations: set[asyncio.Task[None]] = set()
+
+    async def run(self, nursery: Nursery, ready: Callable[[], None]) -> None:
+        """Enrol if need be, then serve until a signal says to stop."""
+        launcher = Launcher(nursery=nursery, kernel=self.kernel, services=self.services)
+        listener = listen(str(self.config.socket), self.kernel)
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        work: list[Coroutine[Any, Any, object]] = [
+            self.collector.run(),
+            self.farewells.run(),
+            self.watch.run(),
+            self._accept(listener, launcher),
+            stop.wait(),
+        ]
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            ready()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # only the signal ends without an error
+        finally:
+            listener.close()
+            await _cancel([*tasks, *self.conversations])
+            with suppress(OSError):
+                self.config.socket.unlink()
+
+    def end(self, subject: Subject, cause: str) -> None:
+        """Forget a process, and have the verifier told if it had an identity."""
+        self.watch.remove(subject)
+        subject.end(cause)
+        if self.collector.drop(subject):
+            self.farewells.add(subject.key_name, cause)
+
+    async def enrol(self) -> None:
+        """Introduce the node to a verifier that does not know it."""
+        try:
+            enrolled = await enrol(self.config.node, self.verifier, self.workers.tpm)
+        except Refused as refused:
+            raise Unreachable(f"the verifier does not enrol this node: {refused}") from refused
+        except TpmFailed as error:
+            raise Unreachable(f"enrolment: {error}") from error
+        log.info("%s: %s, EK %s", enrolled.node, enrolled.status, enrolled.ek_hash)
+
+    async def _accept(self, listener: socket.socket, launcher: Launcher) -> None:
+        loop = asyncio.get_running_loop()
+        command = partial(self._command, launcher)
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("no connection accepted: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            task = asyncio.create_task(self._talk(connection, command))
+            self.conversations.add(task)
+            task.add_done_callback(self.conversations.discard)
+
+    async def _talk(self, connection: socket.socket, command: Command) -> None:
+        with connection:
+            channel = Channel(connection)
+            try:
+                peer = Peer.of(connection, self.kernel)
+            except Refused as refused:
+                with suppress(Ended):
+                    await channel.send(local.Refusal.of(refused.findings))
+                return
+            try:
+                await converse(channel, peer, self.services, command=command)
+            except Exception:
+                log.exception("%s: the conversation failed", peer.label)
+                raise
+            finally:
+                peer.close()
+
+    async def _command(
+        self, launcher: Launcher, channel: Channel, peer: Peer, opening: Opening
+    ) -> None:
+        match opening.message:
+            case local.Launch():
+                await launcher.launch(channel, peer, opening)
+            case local.Status():
+                await channel.send(local.State(json=await self._status(peer)))
+            case _:
+                found = opening.message.VERB
+                raise refuse(Local.UNEXPECTED, peer.label, expected="obtain", found=found)
+
+    async def _status(self, peer: Peer) -> str:
+        """Return what the attestor is doing; of processes, each user sees its own."""
+        collector = self.collector
+        operations = await self.workers.tpm.run(lambda one: dict(one.operations))
+        status = {
+            "node": self.config.node,
+            "boot": collector.machine.boot,
+            "peer_proof": self.kernel.peer_proof,
+            "instances": len(collector.machine.instance.history),
+            "rounds": collector.rounds,
+            "accepted": collector.is_accepted,
+            "findings": [str(one.reason) for one in collector.findings],
+            "tpm_operations": operations,
+            "processes": len(collector.known),
+            "yours": [
+                _describe(one) for one in collector.known.values() if peer.uid in (0, one.core.uid)
+            ][:MOST_DESCRIBED],
+        }
+        return json.dumps(status)
+
+
+def _describe(subject: Subject) -> dict[str, object]:
+    claims = subject.claims
+    return {
+        "pid": subject.core.pid,
+        "uid": subject.core.uid,
+        "binding": subject.core.binding,
+        "id": claims.id if claims else "",
+        "level": claims.procseal.level if claims else "",
+        "expires": claims.expires.isoformat() if claims else "",
+    }
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
