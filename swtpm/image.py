@@ -14,7 +14,7 @@ from swtpm.packages import Apt
 from swtpm.programs import BUILD, Failed, run, say
 
 UUID = "6b2f7d0e-5a51-4c0e-9d0e-707263736561"
-"""Fixed, so that the same files make the same disk."""
+"""Fixed: nothing about the disk but times depends on when it was made."""
 
 FREE_BYTES = 256 << 20
 """Room for what a boot writes; what it writes is gone afterwards."""

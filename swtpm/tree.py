@@ -6,11 +6,10 @@ Reference values are computed from `tree`.
 """
 
 import os
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from swtpm import kernel_policy
 from swtpm.initramfs import GUEST
@@ -58,7 +57,7 @@ LIBRARY = "usr/lib/procseal"
 ROOMS = ("attestor", "credential", "evidence")
 
 EPOCH = 1_700_000_000
-"""The time that all files of ours carry, so that the same input makes the same disk."""
+"""The time that all files of ours carry, whenever they were put there."""
 
 
 def lay_base(apt: Apt, build: Path = BUILD) -> None:
@@ -105,26 +104,32 @@ def _copy_site_packages(base: Path) -> None:
     target = base / LIBRARY / "site-packages"
     for name in sorted(needed_distributions()):
         for file in metadata.distribution(name).files or ():
-            if ".." in file.parts or "__pycache__" in file.parts:
+            if ".." in file.parts or "__pycache__" in file.parts or file.name == "RECORD":
                 continue
             _copy(Path(str(file.locate())), target / file, 0o644)
 
 
-def needed_distributions(root: str = "procseal", extra: str = "attestor") -> set[str]:
+def needed_distributions() -> set[str]:
     """Return the names of the distributions that the attestor needs at run time."""
+    installed = {_normal(one.name) for one in metadata.distributions()}
     found: set[str] = set()
-    waiting = [(root, extra)]
+    waiting = ["procseal"]
     while waiting:
-        name, wanted = waiting.pop()
-        for line in metadata.requires(name) or ():
-            requirement = Requirement(line)
-            marker = requirement.marker
-            if (marker is None or marker.evaluate({"extra": wanted})) and (
-                requirement.name not in found
-            ):
-                found.add(requirement.name)
-                waiting += [(requirement.name, e) for e in requirement.extras or {""}]
+        for line in metadata.requires(waiting.pop()) or ():
+            # A requirement of an extra is wanted only if the extra is the attestor's; one for
+            # another Python or system is told by not being installed.
+            requirement, _, marker = line.partition(";")
+            name = _normal(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
+            is_wanted = "extra ==" not in marker or 'extra == "attestor"' in marker
+            if is_wanted and name in installed - found:
+                found.add(name)
+                waiting.append(name)
     return found
+
+
+def _normal(name: str) -> str:
+    """Return the one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _compile(tree: Path, *places: str) -> None:
