@@ -110,7 +110,7 @@ def make_challenge(node: str, /, **changes: Any) -> Challenge:
 # Keys
 
 
-def _private_key(seed: str) -> ec.EllipticCurvePrivateKey:
+def private_key(seed: str) -> ec.EllipticCurvePrivateKey:
     scalar = int.from_bytes(sha256(seed.encode())) >> 1
     return ec.derive_private_key(scalar + 1, ec.SECP256R1())
 
@@ -119,7 +119,7 @@ def _private_key(seed: str) -> ec.EllipticCurvePrivateKey:
 def _rsa_key(seed: str) -> rsa.RSAPrivateKey:
     """Return one RSA key per name and run: making one takes a while."""
     assert seed
-    return rsa.generate_private_key(65537, 2048)
+    return rsa.generateprivate_key(65537, 2048)
 
 
 def _point(key: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
@@ -168,7 +168,7 @@ class SimulatedManufacturer:
     """A CA that says of an EK that it is in one of its TPMs."""
 
     def __init__(self, name: str = "Simulated TPMs") -> None:
-        self.key = _private_key(f"manufacturer {name}")
+        self.key = private_key(f"manufacturer {name}")
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = self._builder(self.name, self.key.public_key())
         self.certificate = builder.add_extension(
@@ -223,7 +223,7 @@ class SimulatedTpm:
 
     def __init__(self, seed: str, *, ek: str = "ecc") -> None:
         self.seed = seed
-        self.ak_key = _private_key(f"{seed} ak")
+        self.ak_key = private_key(f"{seed} ak")
         self.ak = ecc_public(self.ak_key)
         self.ek_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
         if ek == "rsa":
@@ -233,7 +233,7 @@ class SimulatedTpm:
                 type=tpm.ALG_RSA, name_hash=tpm.ALG_SHA256, size=2048, unique=(modulus,), **EK
             )
         else:
-            self.ek_key = _private_key(f"{seed} ek")
+            self.ek_key = private_key(f"{seed} ek")
             self.ek = ecc_public(self.ek_key, **EK)
         self.firmware_version = 0x2024_0101_0000_0001
         self.clock = 1_000_000
@@ -289,7 +289,7 @@ class SimulatedTpm:
 
     def storage_primary(self) -> tpm.Public:
         """Return the NULL hierarchy's storage primary of this boot."""
-        key = _private_key(f"{self.seed} null primary {self.reset_count}")
+        key = private_key(f"{self.seed} null primary {self.reset_count}")
         return ecc_public(key, attributes=process_key.STORAGE_ATTRIBUTES, **STORAGE)
 
     def create(
@@ -302,7 +302,7 @@ class SimulatedTpm:
             "policy": process_key.policy_digest(),
         }
         key = ecc_public(
-            _private_key(f"{self.seed} process {self.created}"), **(template | dict(public or {}))
+            private_key(f"{self.seed} process {self.created}"), **(template | dict(public or {}))
         )
         registers = process_key.CREATION_REGISTERS
         parent = self.storage_primary().name()
@@ -480,7 +480,7 @@ class SimulatedNode:
     def start_again(self) -> None:
         """Start an attestor: another instance key, one more extension of register 15."""
         self._starts += 1
-        self.instance_key = _private_key(f"{self.name} instance {self._starts}")
+        self.instance_key = private_key(f"{self.name} instance {self._starts}")
         self.instances.append(self.instance)
         self.tpm.extend(INSTANCE_REGISTER, self.instance)
 
@@ -607,7 +607,7 @@ class SimulatedNode:
     ) -> SimulatedProcess:
         """Start the golden program and make its key; the mappings change what is said of it."""
         self.pid += 1
-        use_key = _private_key(f"{self.name} use {self.pid}")
+        use_key = private_key(f"{self.name} use {self.pid}")
         executable = mapped_file(PROGRAM, program)
         shared: dict[str, Any] = {
             "boot": self.boot_id,

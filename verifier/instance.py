@@ -84,10 +84,13 @@ def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
         if later not in node.approved_instances:
             expected = "one start, or an operator's approval of the later one"
             yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=later.hex())
+    found = ", ".join(one.hex() for one in quote.body.instances[:4])
     if _is_same_boot(quote, node) and node.instance not in quote.body.instances:
         expected = node.instance.hex()
-        found = ", ".join(one.hex() for one in quote.body.instances[:4])
         yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=found)
+    if not _is_same_boot(quote, node) and node.instance in quote.body.instances:
+        expected = "a key made in this boot: the TPM was reset under a running kernel"
+        yield Finding(reason=Reason.INSTANCE_BOOT, expected=expected, found=found)
 
 
 def _is_same_boot(quote: VerifiedQuote, node: Node) -> bool:

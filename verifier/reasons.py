@@ -77,6 +77,7 @@ class Reason(StrEnum):
     INSTANCE_REGISTER = "instance.register-does-not-match"
     INSTANCE_SECOND = "instance.second-start-not-approved"
     INSTANCE_SIGNER = "instance.not-the-signer"
+    INSTANCE_BOOT = "instance.of-another-boot"
 
     POLICY_EMPTY = "policy.empty"
     POLICY_OLDER = "policy.older-than-last"
