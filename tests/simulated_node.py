@@ -119,7 +119,7 @@ def private_key(seed: str) -> ec.EllipticCurvePrivateKey:
 def _rsa_key(seed: str) -> rsa.RSAPrivateKey:
     """Return one RSA key per name and run: making one takes a while."""
     assert seed
-    return rsa.generateprivate_key(65537, 2048)
+    return rsa.generate_private_key(65537, 2048)
 
 
 def _point(key: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
