@@ -27,6 +27,7 @@ from aiohttp import web
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrol, SignedMessage
 from evidence.shapes import Message
+from verifier.bounds import demand_bounded
 from verifier.config import Config, Misconfigured
 from verifier.hints import next_step
 from verifier.keys import jwks
@@ -153,7 +154,11 @@ def _message_handler(service: Service, route: Route, large: asyncio.Semaphore) -
 
 
 def _answer(service: Service, route: Route, body: bytes) -> bytes:
-    return route.verb(service, route.request.decode(body)).encode()
+    demand_bounded(body)
+    request = route.request.decode(body)
+    if isinstance(request, SignedMessage):
+        demand_bounded(request.payload)
+    return route.verb(service, request).encode()
 
 
 def _open_handler(service: Service, answer: Callable[[Service], object]) -> Handler:
