@@ -185,5 +185,5 @@ def _certificate(
     if certified is None:
         flaw = flaw or "its key cannot be read"
     if flaw:
-        expected = "a chain to a configured root"
+        expected = "a chain to a configured root, whose intermediates are configured as well"
         yield Finding(reason=Reason.ENROL_EK_CERTIFICATE, expected=expected, found=label(flaw))
