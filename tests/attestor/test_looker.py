@@ -125,7 +125,7 @@ def launch(nursery: Nursery) -> Iterator[Launch]:
             ends.enter_context(ours)
             output, written = os.pipe()
             ends.callback(os.close, output)
-            with theirs, open(os.devnull) as null:
+            with theirs, Path(os.devnull).open() as null:
                 place = [theirs.fileno(), null.fileno(), written, written]
                 try:
                     file = starter.give(order, child.orders, place)

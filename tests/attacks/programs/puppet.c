@@ -1,0 +1,395 @@
+/* A process that does what a test tells it, one line of its input at a time, and answers each
+ * with one line of output: the pieces that attacks on the local socket are made of.
+ *
+ *   connect PATH          use this attestor            use FD          use this descriptor
+ *   receive               the next packet, its line ends as |
+ *   send TEXT             a packet, | as line ends     give TEXT       the same with a descriptor
+ *   child-send TEXT       a child sends it             child-give TEXT
+ *   forged-give PID TEXT  with SCM_CREDENTIALS that name another pid
+ *   exec PATH [ARG...]    become another program, with the socket at descriptor 9
+ *   pass PATH             give the socket away         take PATH       take one that is given
+ *   map FILE              map a file executable        poke            change one's own text
+ *   leave                 a relative that shares this memory stays, the process becomes `sleep`
+ *   close                 hang up
+ *   spoof FILE            have /proc/PID/exe name another file, from a user namespace of one's own
+ *   namespaces            become the first process of a pid namespace of one's own
+ *
+ * Build: gcc -O2 -static -Wall -Wextra -Werror -o puppet puppet.c
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/prctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MOST = 70000, KEPT = 9 };
+
+static int channel = -1;
+
+static void say(const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void done(int result)
+{
+	if (result < 0)
+		say("failed %s", strerror(errno));
+	else
+		say("done");
+}
+
+static struct sockaddr_un address(const char *path)
+{
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	snprintf(name.sun_path, sizeof name.sun_path, "%.107s", path);
+	return name;
+}
+
+static void swap(char *text, size_t length, char from, char to)
+{
+	for (size_t i = 0; i < length; i++)
+		if (text[i] == from)
+			text[i] = to;
+}
+
+/* Send a packet: with a descriptor of our own, or with a pid that may not be ours. */
+static int send_packet(char *text, int descriptor, pid_t pid)
+{
+	char space[CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))] = {0};
+	struct iovec part = {.iov_base = text, .iov_len = strlen(text)};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	swap(text, part.iov_len, '|', '\n');
+	message.msg_control = space;
+	message.msg_controllen = sizeof space;
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	size_t used = 0;
+	if (descriptor >= 0) {
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(sizeof descriptor);
+		memcpy(CMSG_DATA(head), &descriptor, sizeof descriptor);
+		used += CMSG_SPACE(sizeof descriptor);
+		head = CMSG_NXTHDR(&message, head);
+	}
+	if (pid > 0) {
+		struct ucred who = {.pid = pid, .uid = getuid(), .gid = getgid()};
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_CREDENTIALS;
+		head->cmsg_len = CMSG_LEN(sizeof who);
+		memcpy(CMSG_DATA(head), &who, sizeof who);
+		used += CMSG_SPACE(sizeof who);
+	}
+	message.msg_controllen = used;
+	if (used == 0)
+		message.msg_control = NULL;
+	return sendmsg(channel, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+static int give_packet(char *text, pid_t pid)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int result = send_packet(text, null, pid);
+	close(null);
+	return result;
+}
+
+static void from_child(char *text, int with_descriptor)
+{
+	int status = 0;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0)
+		_exit((with_descriptor ? give_packet(text, 0) : send_packet(text, -1, 0)) < 0);
+	waitpid(child, &status, 0);
+	done(WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1);
+}
+
+static void receive_packet(void)
+{
+	static char text[MOST];
+	ssize_t length = recv(channel, text, sizeof text - 1, 0);
+	if (length < 0) {
+		say("failed %s", strerror(errno));
+		return;
+	}
+	text[length] = 0;
+	swap(text, (size_t)length, '\n', '|');
+	say("received %s", text);
+}
+
+static void become(char *path)
+{
+	char *words[16] = {path};
+	size_t count = 1;
+	strtok(path, " ");
+	while (count < 15 && (words[count] = strtok(NULL, " ")))
+		count++;
+	dup2(channel, KEPT);
+	execv(words[0], words);
+	say("failed %s", strerror(errno));
+}
+
+/* A stream socket hands a descriptor from one puppet to another. */
+static int pass(const char *path)
+{
+	struct sockaddr_un name = address(path);
+	int to = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), kept = channel;
+	char letter[] = "x";
+	if (connect(to, (struct sockaddr *)&name, sizeof name) < 0)
+		return -1;
+	channel = to;
+	int result = send_packet(letter, kept, 0);
+	channel = kept;
+	close(to);
+	return result;
+}
+
+static int take(const char *path)
+{
+	struct sockaddr_un name = address(path);
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char letter, space[CMSG_SPACE(sizeof(int))];
+	struct iovec part = {.iov_base = &letter, .iov_len = 1};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space,
+				 .msg_controllen = sizeof space};
+	if (bind(listener, (struct sockaddr *)&name, sizeof name) < 0 || listen(listener, 1) < 0)
+		return -1;
+	chmod(path, 0666);
+	say("done");
+	int from = accept(listener, NULL, NULL);
+	if (recvmsg(from, &message, 0) < 1)
+		return -1;
+	memcpy(&channel, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof channel);
+	close(from);
+	close(listener);
+	return 0;
+}
+
+static int map_file(const char *path)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED ? -1 : 0;
+}
+
+static int poke(void)
+{
+	char *page = (char *)((uintptr_t)map_file & ~(uintptr_t)4095);
+	if (mprotect(page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+		return -1;
+	*(volatile char *)page = *page;
+	return mprotect(page, 4096, PROT_READ | PROT_EXEC);
+}
+
+static int stay(void *unused)
+{
+	(void)unused;
+	for (;;)
+		pause();
+	return 0;
+}
+
+static void leave(void)
+{
+	static char stack[65536];
+	char *words[] = {"sleep", "1000", NULL};
+	if (clone(stay, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) < 0) {
+		say("failed %s", strerror(errno));
+		return;
+	}
+	say("done");
+	dup2(channel, KEPT);
+	execv("/usr/bin/sleep", words);
+	_exit(1);
+}
+
+static int write_file(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t result = write(file, text, strlen(text));
+	close(file);
+	return result < 0 ? -1 : 0;
+}
+
+static int own_user_namespace(int more)
+{
+	char map[64];
+	snprintf(map, sizeof map, "0 %d 1\n", (int)getuid());
+	if (unshare(CLONE_NEWUSER | more) < 0)
+		return -1;
+	return write_file("/proc/self/setgroups", "deny") < 0 ? -1 : write_file("/proc/self/uid_map", map);
+}
+
+
+
+static long raw(long number, long a, long b, long c, long d, long e)
+{
+	long result;
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+/* Say of this memory what is true (proc(5), /proc/PID/stat), and of its executable what is not. */
+static int claim(int file)
+{
+	unsigned long long field[52] = {0};
+	char text[2048];
+	int from = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+	ssize_t length = read(from, text, sizeof text - 1);
+	close(from);
+	if (length < 0)
+		return -1;
+	text[length] = 0;
+	char *word = strtok(strrchr(text, ')') + 2, " ");
+	for (int i = 3; i < 52 && word; i++, word = strtok(NULL, " "))
+		field[i] = strtoull(word, NULL, 10);
+	struct prctl_mm_map map = {
+		.start_code = field[26], .end_code = field[27], .start_stack = field[28],
+		.start_data = field[45], .end_data = field[46], .start_brk = field[47],
+		.brk = (unsigned long)sbrk(0), .arg_start = field[48], .arg_end = field[49],
+		.env_start = field[50], .env_end = field[51], .exe_fd = (unsigned)file,
+	};
+	return (int)syscall(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
+}
+
+/* The kernel lets /proc/PID/exe change only when nothing of the old file is mapped (prctl(2),
+ * PR_SET_MM_MAP). So: copy ourselves into anonymous memory at the same addresses. */
+static int spoof(const char *path)
+{
+	char line[512];
+	int file = open(path, O_RDONLY | O_CLOEXEC), moved = 0;
+	struct { unsigned long start, end; char permissions[5]; } own[32];
+	FILE *maps = fopen("/proc/self/maps", "r");
+	struct stat me, one;
+	if (file < 0 || maps == NULL || stat("/proc/self/exe", &me) < 0)
+		return -1;
+	while (moved < 32 && fgets(line, sizeof line, maps)) {
+		char name[256] = "";
+		sscanf(line, "%lx-%lx %4s %*s %*s %*s %255s", &own[moved].start, &own[moved].end,
+		       own[moved].permissions, name);
+		if (name[0] == '/' && stat(name, &one) == 0 && one.st_ino == me.st_ino)
+			moved++;
+	}
+	fclose(maps);
+	if (own_user_namespace(0) < 0)
+		return -1;
+	for (int i = 0; i < moved; i++) {
+		size_t length = own[i].end - own[i].start;
+		void *copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (copy == MAP_FAILED)
+			return -1;
+		memcpy(copy, (void *)own[i].start, length);
+		mprotect(copy, length,
+			 PROT_READ | (own[i].permissions[1] == 'w' ? PROT_WRITE : 0) |
+				 (own[i].permissions[2] == 'x' ? PROT_EXEC : 0));
+		/* One call; the code it returns to has the same bytes at the same place. */
+		if (raw(SYS_mremap, (long)copy, (long)length, (long)length,
+			MREMAP_MAYMOVE | MREMAP_FIXED, (long)own[i].start) < 0)
+			return -1;
+	}
+	return claim(file);
+}
+
+static int namespaces(void)
+{
+	if (own_user_namespace(CLONE_NEWPID) < 0)
+		return -1;
+	pid_t child = fork();
+	if (child < 0)
+		return -1;
+	if (child > 0) {
+		waitpid(child, NULL, 0);
+		_exit(0);
+	}
+	return 0;
+}
+
+static const char *after(const char *line, const char *command)
+{
+	size_t length = strlen(command);
+	return strncmp(line, command, length) == 0 && line[length] == ' ' ? line + length + 1 : NULL;
+}
+
+static void obey(char *line)
+{
+	const char *rest;
+	if ((rest = after(line, "connect"))) {
+		struct sockaddr_un name = address(rest);
+		channel = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		done(connect(channel, (struct sockaddr *)&name, sizeof name));
+	} else if ((rest = after(line, "use"))) {
+		channel = atoi(rest);
+		done(0);
+	} else if ((rest = after(line, "send"))) {
+		done(send_packet((char *)rest, -1, 0));
+	} else if ((rest = after(line, "give"))) {
+		done(give_packet((char *)rest, 0));
+	} else if ((rest = after(line, "child-send"))) {
+		from_child((char *)rest, 0);
+	} else if ((rest = after(line, "child-give"))) {
+		from_child((char *)rest, 1);
+	} else if ((rest = after(line, "forged-give"))) {
+		char *text;
+		pid_t pid = (pid_t)strtol(rest, &text, 10);
+		done(give_packet(text + 1, pid));
+	} else if ((rest = after(line, "exec"))) {
+		become((char *)rest);
+	} else if ((rest = after(line, "pass"))) {
+		done(pass(rest));
+	} else if ((rest = after(line, "take"))) {
+		done(take(rest));
+	} else if ((rest = after(line, "map"))) {
+		done(map_file(rest));
+	} else if ((rest = after(line, "spoof"))) {
+		done(spoof(rest));
+	} else if (strcmp(line, "receive") == 0) {
+		receive_packet();
+	} else if (strcmp(line, "poke") == 0) {
+		done(poke());
+	} else if (strcmp(line, "leave") == 0) {
+		leave();
+	} else if (strcmp(line, "namespaces") == 0) {
+		done(namespaces());
+	} else if (strcmp(line, "pid") == 0) {
+		say("%d", (int)getpid());
+	} else if (strcmp(line, "close") == 0) {
+		close(channel);
+		done(0);
+	} else {
+		say("unknown %s", line);
+	}
+}
+
+int main(void)
+{
+	static char line[MOST];
+	say("ready");
+	while (fgets(line, sizeof line, stdin)) {
+		line[strcspn(line, "\n")] = 0;
+		obey(line);
+	}
+	return 0;
+}

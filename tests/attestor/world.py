@@ -1,0 +1,242 @@
+"""An attestor that runs, on a software TPM, with a verifier that runs, and no measuring kernel.
+
+The kernel's part is on paper: a list that names the puppet and what else the tests execute, with
+the registers extended as a kernel would. Everything else is real: the daemon, its looks at real
+processes, the TPM's signatures, the verifier and its doors.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from attestor.enrolment import identify
+from attestor.tpm import Tpm
+from evidence.ima import Record
+from swtpm import Manufacturer, SoftwareTpm
+from tests.puppets import Puppet, build
+from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record, sha256
+from verifier.client import call
+from verifier.policy import ReferenceSet
+from verifier.reference import encode_reference
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NODE = "build-7"
+TRUST_DOMAIN = "example.org"
+AUDIENCE = "https://ledger.example.org"
+ATTACHED_ID = "spiffe://example.org/attached"
+LAUNCHED_ID = "spiffe://example.org/launched"
+NOBODY = 65534
+OTHERS = ("/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/true")
+START_SECONDS = 20
+
+
+def workload(id_: str) -> str:
+    return "\n".join(
+        (
+            "version = 1",
+            f'id = "{id_}"',
+            'executable = { set = "puppets", file = "puppet" }',
+            'mapped = ["system", "puppets"]',
+            'user = "nobody"',
+            "any_starter = true",
+            'minimum = "lab"',
+            "[[use]]",
+            f'audience = "{AUDIENCE}"',
+            'scopes = ["post"]',
+            "",
+        )
+    )
+
+
+@dataclass
+class World:
+    """The running programs and where they are."""
+
+    directory: Path
+    tcti: str
+    port: int = 0
+    puppet: Path = field(init=False)
+    records: list[Record] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.directory.chmod(0o755)
+        (self.directory / "programs").mkdir()
+        self.puppet = build(self.directory / "programs" / "puppet")
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "attestor.sock"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "attestor.toml"
+
+    def start_puppet(self, *, uid: int = NOBODY, path: Path | None = None) -> Puppet:
+        return Puppet(path or self.puppet, uid=uid)
+
+    def operator(self, verb: str, **arguments: object) -> Any:  # noqa: ANN401
+        return call(self.directory / "state" / "verifier.sock", verb, **arguments)
+
+    def credentials(self) -> list[dict[str, Any]]:
+        found = self.operator("credential_list", every=True)
+        assert isinstance(found, list)
+        return found
+
+    def status(self) -> dict[str, Any]:
+        told = self.attestor("status", "--json", check=False)
+        found = json.loads(told.stdout)
+        assert isinstance(found, dict)
+        return found
+
+    def attestor(
+        self,
+        verb: str,
+        *words: str,
+        check: bool = True,
+        **options: Any,  # noqa: ANN401
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the attestor's to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "attestor", verb, "--config", self.config, *words],
+            cwd=ROOT, capture_output=True, text=True, check=check, timeout=60, **options,
+        )  # fmt: skip
+
+    # The kernel's part
+
+    def files(self) -> dict[str, bytes]:
+        """Return what is measured: path and digest."""
+        names = {str(self.puppet): self.puppet, **{name: Path(name) for name in OTHERS}}
+        for name in OTHERS:
+            told = subprocess.run(["ldd", name], capture_output=True, text=True, check=True)
+            names.update({word: Path(word) for word in told.stdout.split() if word.startswith("/")})
+        return {name: sha256(path.read_bytes()) for name, path in names.items()}
+
+    def measure(self, *records: Record) -> None:
+        """Write records and extend their registers; only while nobody else has the TPM."""
+        with Tpm(self.tcti) as tpm:
+            for record in records:
+                tpm.extend(record.register, record.extension("sha256"))
+        self.records += records
+        path = self.directory / "list"
+        path.write_bytes(b"".join(one.encode() for one in self.records))
+
+    def boot(self) -> None:
+        """Measure a machine that booted well and runs the attestor."""
+        with Tpm(self.tcti) as tpm:
+            aggregate = sha256(b"".join(tpm.read_registers()[:10]))
+        self.measure(
+            make_record("boot_aggregate", aggregate),
+            make_record(
+                "kernel_version", sha256(KERNEL_VERSION), template="ima-buf", last=KERNEL_VERSION
+            ),
+            make_record("/etc/ima/ima-policy", sha256(KERNEL_POLICY)),
+            *(make_record(path, digest) for path, digest in self.files().items()),
+            make_record("/usr/lib/procseal/attestor/serve.py", sha256(b"serve"), register=13),
+        )
+
+    def reference_sets(self) -> tuple[str, str]:
+        system = {path.lstrip("/"): (digest,) for path, digest in self.files().items()}
+        puppet = {"puppet": (system.pop(str(self.puppet).lstrip("/"))[0],)}
+        system["kernel_version"] = (sha256(KERNEL_VERSION),)
+        system["usr/lib/procseal/attestor/serve.py"] = (sha256(b"serve"),)
+        sets = ReferenceSet(name="system", files=system), ReferenceSet(name="puppets", files=puppet)
+        return encode_reference(sets[0]), encode_reference(sets[1])
+
+    # The programs
+
+    def make_verifier(self, manufacturer: Manufacturer) -> None:
+        words = ["--trust-domain", TRUST_DOMAIN, "--port", str(self.port), "--host", "127.0.0.1"]
+        subprocess.run(
+            [sys.executable, "-m", "verifier", "init", *words, "--quiet", self.directory],
+            cwd=ROOT, check=True,
+        )  # fmt: skip
+        for name in ("root.pem", "intermediate.pem"):
+            shutil.copy(manufacturer.root_file.with_name(name), self.directory / "ek-roots")
+
+    def configure(self) -> None:
+        for text in self.reference_sets():
+            self.operator("put", kind="reference", text=text)
+        self.operator("put", kind="kernel-policy", text=KERNEL_POLICY.decode())
+        self.operator("put", kind="workload", text=workload(ATTACHED_ID))
+        self.operator("put", kind="workload", text=workload(LAUNCHED_ID))
+
+    def allow(self) -> None:
+        with Tpm(self.tcti) as tpm:
+            ek_hash = identify(tpm).ek_hash
+        (self.directory / "allow-list").write_text(f"{ek_hash} {NODE}\n")
+
+    def write_config(self, interval: str, **more: Any) -> None:  # noqa: ANN401
+        options: dict[str, Any] = {
+            "node": NODE,
+            "verifier": f"https://127.0.0.1:{self.port}",
+            "ca_file": "ca.pem",
+            "tcti": self.tcti,
+            "socket": "attestor.sock",
+            "state": "attestor",
+            "interval": interval,
+            "measurement_list": "list",
+            "look_seconds": 5,
+            **more,
+        }
+        (self.directory / "attestor").mkdir(mode=0o700, exist_ok=True)
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in options.items()]
+        self.config.write_text("".join(lines))
+
+    @contextmanager
+    def running(self, room: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a daemon of ours for the time of the block."""
+        log = self.directory / f"{room}.log"
+        configuration = self.directory / f"{room}.toml"
+        with log.open("ab") as told:
+            process = subprocess.Popen(
+                [sys.executable, "-m", room, "serve", "--config", configuration, *words],
+                cwd=ROOT, stdout=told, stderr=told,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+    def wait_until(self, happened: Any, what: str) -> None:  # noqa: ANN401
+        deadline = time.monotonic() + START_SECONDS
+        while not happened():
+            assert time.monotonic() < deadline, f"{what}: {self.log()}"
+            time.sleep(0.05)
+
+    def log(self) -> str:
+        return "".join(path.read_text() for path in sorted(self.directory.glob("*.log")))
+
+
+@contextmanager
+def open_world(
+    manufacturer: Manufacturer,
+    tpm: SoftwareTpm,
+    *,
+    interval: str = "1s",
+    **more: Any,  # noqa: ANN401
+) -> Iterator[World]:
+    """Start everything, and end it with the block."""
+    with ExitStack() as ends:
+        directory = Path(mkdtemp(prefix="procseal-"))
+        ends.callback(shutil.rmtree, directory)
+        tcti = ends.enter_context(tpm)
+        world = World(directory, tcti, port=21000 + hash(str(directory)) % 8000)
+        world.boot()
+        world.make_verifier(manufacturer)
+        world.allow()
+        world.write_config(interval, **more)
+        ends.enter_context(world.running("verifier"))
+        world.wait_until((directory / "state" / "verifier.sock").exists, "the verifier starts")
+        world.configure()
+        ends.enter_context(world.running("attestor"))
+        world.wait_until(world.socket.exists, "the attestor starts")
+        yield world

@@ -1,0 +1,112 @@
+"""Processes that do what a test says: tests/attacks/programs/puppet.c, one line at a time."""
+
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+
+from credential import local
+
+SOURCE = Path(__file__).parent / "attacks" / "programs" / "puppet.c"
+
+
+def build(target: Path) -> Path:
+    """Compile the puppet; static, so that it maps one file."""
+    subprocess.run(
+        ["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", target, SOURCE], check=True
+    )
+    return target
+
+
+def packet(message: local.Message) -> str:
+    """Return a message as the puppet's `send` and `give` take it."""
+    return message.encode().decode().replace("\n", "|")
+
+
+class Puppet:
+    """A running puppet."""
+
+    def __init__(self, path: Path, *, uid: int, **options: Any) -> None:  # noqa: ANN401
+        self.process = subprocess.Popen(
+            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            user=uid, group=uid, extra_groups=[], cwd="/", **options,
+        )  # fmt: skip
+        assert self.hear() == "ready"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def tell(self, line: str) -> None:
+        """Tell it something and do not wait for the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def say(self, line: str) -> str:
+        """Tell it something, and return what it answers."""
+        self.tell(line)
+        return self.hear()
+
+    def do(self, line: str) -> None:
+        """Tell it something that has to succeed."""
+        answer = self.say(line)
+        assert answer == "done", answer
+
+    # The attestor's protocol
+
+    def receive(self) -> local.Message | None:
+        """Return the next message, or None where the attestor has hung up."""
+        answer = self.say("receive")
+        text = answer.removeprefix("received ")
+        assert text != answer, answer
+        return local.decode(text.replace("|", "\n").encode()) if text else None
+
+    def expect(self, kind: type[local.Message]) -> Any:  # noqa: ANN401
+        message = self.receive()
+        assert isinstance(message, kind), message
+        return message
+
+    def meet(self, socket: Path) -> str:
+        """Connect, and return the nonce that comes after the first look."""
+        self.do(f"connect {socket}")
+        nonce = self.expect(local.Nonce).nonce
+        assert isinstance(nonce, str)
+        return nonce
+
+    def obtain(self, socket: Path, id_: str = "") -> local.Message | None:
+        """Do what an honest program does, and return the answer."""
+        return self.answer(self.meet(socket), id_)
+
+    def answer(self, nonce: str, id_: str = "", how: str = "give") -> local.Message | None:
+        """Answer the nonce and return what the attestor says to it."""
+        self.do(f"{how} {packet(local.Obtain(nonce=nonce, id=id_))}")
+        return self.receive()
+
+    def prove(self, audience: str, url: str = "", how: str = "send") -> local.Message | None:
+        """Ask for a proof."""
+        asked = local.Prove(audience=audience, method="POST", url=url or f"{audience}/post")
+        self.do(f"{how} {packet(asked)}")
+        return self.receive()
+
+
+def reasons(message: local.Message | None) -> list[str]:
+    """Return the reason codes of a refusal."""
+    assert isinstance(message, local.Refusal), message
+    return [str(one.reason) for one in message.findings]
+
+
+__all__ = ["Puppet", "build", "packet", "reasons"]
