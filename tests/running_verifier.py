@@ -59,8 +59,13 @@ class RunningVerifier:
         self._random = random.Random(str(directory))
         self.service = self.restart()
 
+    def close(self) -> None:
+        self.service.store.close()
+
     def restart(self) -> Service:
         """Open the service anew on the same state."""
+        if hasattr(self, "service"):
+            self.close()
         self.service = Service.open(
             self.config, now=lambda: self.time, random=self._random.randbytes
         )
