@@ -5,6 +5,8 @@ async with aiohttp.ClientSession(middlewares=[prover]) as session:
     await session.post("https://ledger.example.org/post")
 """
 
+from urllib.parse import urlsplit
+
 import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
@@ -21,7 +23,7 @@ def proving(
     elsewhere, such as redirected ones, pass as they are. Raise ValueError if it is no origin.
     """
     home = wpt.target_of(audience if origin is None else origin)
-    if home.count("/") != 3:  # noqa: PLR2004  (two of the scheme's, one that ends it)
+    if urlsplit(home).path != "/":
         raise ValueError("expected an origin: scheme, host and port")
 
     async def add_proof(

@@ -1,10 +1,10 @@
-"""For aiohttp's server: no request reaches the application without a checked identity.
+"""For aiohttp's server (3.14 or newer): the application hears only who has been checked.
 
 app = web.Application(middlewares=[require_identity(
     keys=keys, audience="https://ledger.example.org", minimum="L2")])
 
 async def post(request):
-    claims = request["identity"]        # a credential.Claims
+    claims = request[IDENTITY]          # a credential.Claims
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from aiohttp.typedefs import Handler, Middleware
 from credential import wit, wpt
 from credential.check import check
 from credential.keys import Keys
-from credential.reasons import Malformed, Reason, Refused
+from credential.reasons import Finding, Malformed, Reason, Refused
 from credential.seen import ReplayStore, Seen
 from credential.wit import Claims, Level
 
-IDENTITY = "identity"
-"""Where a request carries its Claims."""
-REFUSAL = "refusal"
+IDENTITY = web.RequestKey("identity", Claims)
+"""Where a request that was let in carries its Claims."""
+REFUSAL: web.RequestKey[tuple[Finding, ...]] = web.RequestKey("refusal", tuple)
 """Where a refused request carries its findings, for logs."""
 
 
