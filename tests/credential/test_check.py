@@ -60,7 +60,7 @@ def test_what_is_made_is_accepted_while_it_lives(
 ) -> None:
     url = "https://ledger.example.org:8443" + path
     token = make_token(audiences=(audience,))
-    request = {"audience": audience, "method": method, "url": url}
+    request: dict[str, Any] = {"audience": audience, "method": method, "url": url}
     proof = make_proof(token, jti=jti, **request)
     now = NOW + age * SECOND
     assert accept(token, proof, now=now, **request) == make_claims(audiences=(audience,))
@@ -68,7 +68,8 @@ def test_what_is_made_is_accepted_while_it_lives(
 
 def test_a_proof_by_pyjwt_is_accepted() -> None:
     headers = {"typ": "wpt+jwt"}
-    assert accept(TOKEN, jwt.encode(PAYLOAD, USE_KEY, algorithm="ES256", headers=headers))
+    proof = jwt.encode(PAYLOAD, USE_KEY, algorithm="ES256", headers=headers)
+    assert accept(TOKEN, proof) == CLAIMS
 
 
 @pytest.mark.parametrize("mutate", [truncations, flips])
@@ -207,8 +208,9 @@ def test_what_is_no_target(url: str) -> None:
     ],
 )
 def test_a_process_may_not_ask_for_a_proof_of_anything(name: str, wrong: str) -> None:
+    changes: dict[str, Any] = {name: wrong}
     with pytest.raises(Malformed):
-        make_proof(**{name: wrong})
+        make_proof(**changes)
 
 
 def test_findings_of_a_step_come_together_and_no_step_is_taken_after_a_failed_one() -> None:

@@ -122,7 +122,7 @@ def _with(payload: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[st
 
 
 PAYLOAD = parts_of(TOKEN)[1]
-WRONG = (
+WRONG: tuple[Any, ...] = (
     None,
     True,
     -1,

@@ -1,0 +1,228 @@
+"""The client for Python programs, against real sockets."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from credential import Finding, Malformed, Refused, Seen, check, obtain
+from credential.local import Message, Nonce, Obtain, Prove, Refusal, Token
+from tests.credential import fake_attestor
+from tests.credential.fake_attestor import FakeAttestor
+from tests.credential.world import AUDIENCE, ID, KEYS, URL, reasons
+
+Start = Callable[..., FakeAttestor]
+CHANGED = Finding(reason="process.changed", what="/usr/bin/payments", expected="a", found="b")
+
+
+def request(url: str = URL) -> dict[str, str]:
+    return {"audience": AUDIENCE, "method": "POST", "url": url}
+
+
+def is_accepted(token: str, proof: str, url: str = URL) -> bool:
+    claims = check(
+        token, proof, keys=KEYS, **request(url), now=datetime.now(UTC), seen=Seen(),
+        minimum="lab", allow_lab=True,
+    )  # fmt: skip
+    return claims.id == ID
+
+
+async def test_a_process_obtains_and_proves(attestor: FakeAttestor) -> None:
+    async with obtain(path=attestor.path) as identity:
+        assert (identity.id, identity.level) == (ID, "lab")
+        assert identity.expires > datetime.now(UTC)
+        assert is_accepted(*await identity.prove(**request()))
+        assert await identity.token() == fake_attestor.token()
+    assert [type(message) for message in attestor.heard] == [Obtain, Prove, Token]
+
+
+async def test_the_identity_wanted_is_named(attestor: FakeAttestor) -> None:
+    async with obtain(id=ID, path=attestor.path):
+        pass
+    assert isinstance(attestor.heard[0], Obtain)
+    assert attestor.heard[0].id == ID
+
+
+async def test_a_launched_process_uses_its_channel_once(
+    attestor: FakeAttestor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = attestor.socket_pair()
+    os.set_inheritable(channel.fileno(), True)  # noqa: FBT003
+    monkeypatch.setenv("PROCSEAL_FD", str(channel.detach()))
+    async with obtain(path="/nonexistent") as identity:
+        assert is_accepted(*await identity.prove(**request()))
+        assert "PROCSEAL_FD" not in os.environ
+    with pytest.raises(FileNotFoundError):
+        async with obtain(path="/nonexistent"):
+            pass
+
+
+@pytest.mark.parametrize("value", ["three", "-1", "3 ", "\u0663"])
+async def test_a_channel_that_is_no_number(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROCSEAL_FD", value)
+    with pytest.raises(ValueError, match="PROCSEAL_FD"):
+        async with obtain():
+            pass
+
+
+async def test_no_attestor(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with obtain(path=tmp_path / "nobody.sock"):
+            pass
+
+
+@pytest.mark.parametrize("answer", ["nonce", "to_obtain"])
+async def test_a_refusal_says_why(answer: str, start_attestor: Start) -> None:
+    attestor = start_attestor(**{answer: lambda *_: Refusal.of((CHANGED,))})
+    with pytest.raises(Refused) as refusal:
+        async with obtain(path=attestor.path):
+            pass
+    assert refusal.value.findings == (CHANGED,)
+
+
+async def test_a_refused_proof_does_not_end_the_connection(start_attestor: Start) -> None:
+    answers: list[Any] = [Refusal.of((CHANGED,)), None]
+
+    def to_prove(asked: Prove) -> Message:
+        return answers.pop(0) or fake_attestor.to_prove(asked)
+
+    attestor = start_attestor(to_prove=to_prove)
+    async with obtain(path=attestor.path) as identity:
+        with pytest.raises(Refused) as refusal:
+            await identity.prove(**request())
+        assert reasons(refusal.value) == ["process.changed"]
+        assert is_accepted(*await identity.prove(**request()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(Nonce(nonce="0f" * 32), ConnectionError, id="another message"),
+        pytest.param(b"procseal/1 proof\n", Malformed, id="half a message"),
+        pytest.param(b"x" * 65537, Malformed, id="too long a message"),
+        pytest.param(b"\xff", Malformed, id="no text"),
+    ],
+)
+async def test_an_attestor_that_makes_no_sense(
+    answer: Message | bytes, error: type[Exception], start_attestor: Start
+) -> None:
+    attestor = start_attestor(to_prove=lambda _: answer)
+    async with obtain(path=attestor.path) as identity:
+        with pytest.raises(error):
+            await identity.prove(**request())
+
+
+async def test_an_attestor_that_goes_away(start_attestor: Start) -> None:
+    def go_away(_asked: Obtain) -> Message:
+        raise ConnectionResetError
+
+    attestor = start_attestor(to_obtain=go_away)
+    with pytest.raises(ConnectionError):
+        async with obtain(path=attestor.path):
+            pass
+
+
+async def test_its_last_words_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setenv("PROCSEAL_FD", str(other.detach()))
+    with own:
+        own.send(Nonce(nonce="0f" * 32).encode())
+        own.send(fake_attestor.to_obtain(Obtain(nonce="")).encode())  # type: ignore[union-attr]
+        async with obtain() as identity:
+            own.recv(65536)
+            own.send(Refusal.of((CHANGED,)).encode())
+            own.close()
+            with pytest.raises(Refused):
+                await identity.prove(**request())
+            with pytest.raises(ConnectionError):
+                await identity.prove(**request())
+
+
+async def test_many_at_once_get_their_own_answers(attestor: FakeAttestor) -> None:
+    urls = [f"{AUDIENCE}/{number}" for number in range(20)]
+    async with obtain(path=attestor.path) as identity:
+        proven = await asyncio.gather(*(identity.prove(**request(url)) for url in urls))
+    assert all(is_accepted(*one, url) for one, url in zip(proven, urls, strict=True))
+
+
+async def test_a_caller_who_gives_up_leaves_no_answer_behind(start_attestor: Start) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def to_prove(asked: Prove) -> Message:
+        is_asked.set()
+        may_answer.wait()
+        return fake_attestor.to_prove(asked)
+
+    attestor = start_attestor(to_prove=to_prove)
+    async with obtain(path=attestor.path) as identity:
+        impatient = asyncio.create_task(identity.prove(**request(URL + "/first")))
+        await asyncio.to_thread(is_asked.wait)
+        impatient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
+        may_answer.set()
+        assert is_accepted(*await identity.prove(**request(URL + "/second")), URL + "/second")
+
+
+async def test_an_identity_ends_while_somebody_waits(start_attestor: Start) -> None:
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def to_prove(asked: Prove) -> Message:
+        is_asked.set()
+        may_answer.wait()
+        return fake_attestor.to_prove(asked)
+
+    attestor = start_attestor(to_prove=to_prove)
+    async with obtain(path=attestor.path) as identity:
+        waiting = asyncio.create_task(identity.prove(**request()))
+        await asyncio.to_thread(is_asked.wait)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    may_answer.set()
+
+
+async def test_a_full_queue_is_waited_for(start_attestor: Start) -> None:
+    attestor = start_attestor(backlog=0)
+    waiting = []
+    while True:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel.settimeout(0)
+        waiting.append(channel)
+        try:
+            channel.connect(str(attestor.path))
+        except BlockingIOError:
+            break
+
+    async def use() -> bool:
+        async with obtain(path=attestor.path) as identity:
+            return is_accepted(*await identity.prove(**request()))
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0)  # it has tried once
+    for channel in waiting:
+        channel.close()
+    attestor.start()
+    assert await using
+
+
+async def test_no_descriptor_of_the_process_is_left_open(attestor: FakeAttestor) -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208
+    for _ in range(3):
+        async with obtain(path=attestor.path):
+            pass
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 3  # noqa: PTH208  (the fake's)
+
+
+def test_the_fake_attestor_wants_a_descriptor(attestor: FakeAttestor) -> None:
+    """What other tests rest on: a messenger that only copies bytes gets nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.connect(str(attestor.path))
+        nonce = Nonce.decode(channel.recv(65536)).nonce
+        channel.send(Obtain(nonce=nonce).encode())
+        assert Refusal.decode(channel.recv(65536)).findings[0].reason == "local.malformed"

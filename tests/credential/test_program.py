@@ -1,0 +1,129 @@
+"""The program `credential`, called as people and scripts call it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from credential.__main__ import main
+from tests.credential.world import (
+    AUDIENCE,
+    ID,
+    KEYS,
+    NOW,
+    OTHER_KEY,
+    TOKEN,
+    URL,
+    make_proof,
+    make_token,
+)
+
+Verify = Callable[..., int]
+
+
+@pytest.fixture
+def verify(tmp_path: Path) -> Verify:
+    """Write the files and run `credential verify` on them."""
+
+    def run(*more: str, token: str = TOKEN, proof: str | None = None, keys: str = "") -> int:
+        files = {
+            "token": token + "\n",
+            "proof": (make_proof() if proof is None else proof) + "\n",
+            "keys": keys or json.dumps(KEYS.to_jwks()),
+        }
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        names = [str(tmp_path / name) for name in ("token", "proof")]
+        return main([
+            "verify", *names, "--keys", str(tmp_path / "keys"), "--trust-domain", "example.org",
+            "--audience", AUDIENCE, "--method", "POST", "--url", URL, "--minimum", "L2",
+            "--at", NOW.isoformat(), *more,
+        ])  # fmt: skip
+
+    return run
+
+
+def test_accepted_is_0(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify() == 0
+    assert capsys.readouterr().out.startswith(f"accepted  {ID}\n  level       L2\n")
+    assert verify("--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["verdict"], told["id"], told["scopes"]) == ("accepted", ID, ["post"])
+
+
+def test_refused_is_1(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify("--method", "GET") == 1
+    assert capsys.readouterr().out == (
+        "refused  proof.of-another-method\n  what      method\n  expected  GET\n  found     POST\n"
+    )
+    assert verify("--json", proof=make_proof(key=OTHER_KEY)) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [finding["reason"] for finding in told["findings"]] == ["proof.signature-invalid"]
+
+
+def test_lab_has_to_be_allowed(verify: Verify) -> None:
+    token = make_token(level="lab")
+    proof = make_proof(token)
+    assert verify("--minimum", "lab", token=token, proof=proof) == 1
+    assert verify("--minimum", "lab", "--allow-lab", token=token, proof=proof) == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "status"), [("2026-11-24T12:00:00", 0), ("2026-11-24T12:00:00Z", 0), ("2027-01-01", 1)]
+)
+def test_a_time_without_zone_is_utc(at: str, status: int, verify: Verify) -> None:
+    assert verify("--at", at) == status
+
+
+def test_now_is_the_default(verify: Verify, tmp_path: Path) -> None:
+    verify()
+    arguments = [
+        "verify", str(tmp_path / "token"), "--keys", str(tmp_path / "keys"), "--trust-domain",
+        "example.org", "--audience", AUDIENCE, "--method", "POST", "--url", URL, "--minimum", "L2",
+    ]  # fmt: skip
+    assert main(arguments) == 1
+
+
+@pytest.mark.parametrize("token", ["", "x", "\xff", "a.b.c", TOKEN + "\n", " " + TOKEN])
+def test_malformed_is_2(token: str, verify: Verify) -> None:
+    assert verify(token=token) == 2
+
+
+def test_malformed_keys_are_2(verify: Verify) -> None:
+    assert verify(keys='{"keys": []}') == 2
+
+
+@pytest.mark.parametrize("more", [("--minimum", "L9"), ("--at", "noon"), ("--nonsense",)])
+def test_misused_is_2(more: tuple[str, ...], verify: Verify) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        verify(*more)
+    assert exit_.value.code == 2
+
+
+def test_a_minimum_is_required() -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["verify", "token", "--keys", "k", "--trust-domain", "example.org",
+              "--audience", "a", "--method", "GET", "--url", URL])  # fmt: skip
+    assert exit_.value.code == 2
+
+
+def test_an_unreadable_file_is_3(
+    verify: Verify, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify("--keys", str(tmp_path / "nothing")) == 3
+    assert "nothing" in capsys.readouterr().err
+
+
+def test_importing_the_room_imports_no_http_library() -> None:
+    code = "import sys, credential; sys.exit('aiohttp' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_the_room_exports_is_there() -> None:
+    import credential  # noqa: PLC0415
+
+    assert all(hasattr(credential, name) for name in credential.__all__)
+    assert sorted(credential.__all__) == credential.__all__
