@@ -102,15 +102,17 @@ creation_data = st.builds(
 )
 
 
+HASH_IDS = st.sampled_from(sorted(tpm.HASHES))
+
+
 @st.composite
-def signatures(draw: st.DrawFn) -> tpm.Signature:
+def signatures(
+    draw: st.DrawFn, hashes: st.SearchStrategy[int] = u16, most_bytes: int = 256
+) -> tpm.Signature:
     scheme = draw(st.sampled_from([tpm.ALG_RSASSA, tpm.ALG_RSAPSS, tpm.ALG_ECDSA]))
     count = 2 if scheme == tpm.ALG_ECDSA else 1
-    values = draw(st.tuples(*[st.binary(max_size=256)] * count))
-    return tpm.Signature(scheme=scheme, hash=draw(u16), values=values)
-
-
-HASH_IDS = st.sampled_from(sorted(tpm.HASHES))
+    values = draw(st.tuples(*[st.binary(max_size=most_bytes)] * count))
+    return tpm.Signature(scheme=scheme, hash=draw(hashes), values=values)
 
 
 @st.composite
