@@ -14,6 +14,7 @@ from typing import Any
 
 from credential import Keys, grant, wit
 from evidence.messages import Challenge, Enrolled, Outcome, Result
+from tests.open_doors import Door
 from tests.simulated_node import (
     ISSUER,
     KERNEL_POLICY,
@@ -109,24 +110,26 @@ class RunningVerifier:
 class Player:
     """An attestor's side of the conversation, as calls of the service."""
 
-    def __init__(self, node: SimulatedNode, service: Service) -> None:
+    def __init__(self, node: SimulatedNode, service: Service, door: Door | None = None) -> None:
         self.node = node
         self.service = service
+        self.door: Door | Service = door or service
+        """Where it speaks: to the service itself unless told otherwise."""
         self.processes: list[SimulatedProcess] = []
         self.tokens: dict[bytes, tuple[bytes, int, str]] = {}
         """Chain key, step and token by key Name."""
 
     def enrol(self, **changes: Any) -> Enrolled:  # noqa: ANN401
-        activation = self.service.enrol(self.node.enrol_message(**changes))
-        return self.service.answer_activation(self.node.answer(activation))
+        activation = self.door.enrol(self.node.enrol_message(**changes))
+        return self.door.answer_activation(self.node.answer(activation))
 
     def challenge(self) -> Challenge:
-        return self.service.challenge(self.node.challenge_request())
+        return self.door.challenge(self.node.challenge_request())
 
     def attest(self, new: Sequence[SimulatedProcess] = ()) -> Result:
         """Bring evidence of all processes so far and of new ones, and open what comes back."""
         challenge = self.challenge()
-        result = self.service.evidence(self.node.evidence(challenge, new, self.processes))
+        result = self.door.evidence(self.node.evidence(challenge, new, self.processes))
         for process, outcome in zip((*new, *self.processes), result.outcomes, strict=True):
             self.take(challenge, process, outcome)
         self.processes = [one for one in (*self.processes, *new) if one.key_name in self.tokens]

@@ -304,7 +304,7 @@ async def serve(doors: Doors, *, ready: Callable[[str], None]) -> None:
         for runner in (nodes, operators):
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-        await web.SockSite(operators, _operators_socket(config.socket)).start()
+        await web.SockSite(operators, operators_socket(config.socket)).start()
         stack.callback(config.socket.unlink, missing_ok=True)
         site = web.TCPSite(nodes, config.listen, config.port, ssl_context=doors.tls)
         await site.start()
@@ -320,7 +320,7 @@ def _url(runner: web.AppRunner, *, is_tls: bool) -> str:
     return f"{'https' if is_tls else 'http'}://{shown}:{port}"
 
 
-def _operators_socket(path: Path) -> socket:
+def operators_socket(path: Path) -> socket:
     """Return the listening socket, which nobody but its owner may ever have opened."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():

@@ -227,7 +227,7 @@ def test_the_process_that_exits_is_revoked_and_its_neighbour_is_not(
 
 def test_a_node_cannot_give_a_cause_of_its_own(player: Player, process: SimulatedProcess) -> None:
     with pytest.raises(Malformed):
-        player.service.gone(player.node.gone(process, "operator"))
+        player.door.gone(player.node.gone(process, "operator"))
 
 
 def test_a_process_that_is_not_reported_is_revoked(
@@ -421,7 +421,7 @@ def test_the_verifiers_own_absence_is_not_the_nodes_silence(
     verifier: RunningVerifier, player: Player, process: SimulatedProcess
 ) -> None:
     verifier.wait(3600)
-    player.service = verifier.restart()
+    player.door = player.service = verifier.restart()
     assert verifier.service.sweep() == 0
     verifier.wait(200)
     player.attest()
@@ -438,9 +438,9 @@ def test_a_restart_loses_nothing(
 ) -> None:
     challenge = player.challenge()
     before = verifier.ledger()
-    player.service = verifier.restart()
+    player.door = player.service = verifier.restart()
     assert verifier.ledger() == before
-    player.service.evidence(player.node.evidence(challenge, [], [process]))
+    player.door.evidence(player.node.evidence(challenge, [], [process]))
     assert player.claims(process).id == IDENTITY
 
 
