@@ -6,6 +6,5 @@
 """
 
 from attestor.config import Config
-from attestor.serve import serve
 
-__all__ = ["Config", "serve"]
+__all__ = ["Config"]

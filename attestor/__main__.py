@@ -1,4 +1,5 @@
 """The program `attestor`: identity for the processes of this node."""
+# ruff: noqa: PLC0415 - each command imports what it needs: `run` starts programs for people
 
 import argparse
 import asyncio
@@ -7,20 +8,12 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from attestor.check_node import check_node
-from attestor.client import Unreachable, Verifier
 from attestor.config import DEFAULT_PATH, Config, Misconfigured
-from attestor.enrolment import enrol, identify
-from attestor.instance import NotFirst
-from attestor.measurement_list import ListUnreadable
-from attestor.run import NoDaemon, run, status
-from attestor.serve import serve
-from attestor.tpm import Tpm, TpmFailed
-from attestor.worker import Worker
-from credential import Malformed, Refused
+from attestor.failed import Failed, NotFirst
 
 YES, NO, MALFORMED, COULD_NOT_TELL = 0, 1, 2, 3
 
@@ -35,15 +28,25 @@ def main(argv: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
+    except NotFirst as error:
+        return _complain(error, NO)
+    except Misconfigured as error:
+        return _complain(error, MALFORMED)
+    except (Failed, OSError, ValueError) as error:
+        return _complain(error, COULD_NOT_TELL)
+
+
+def _asking(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command that somebody else may refuse."""
+    from credential import Malformed, Refused
+
+    try:
+        return command(arguments)
     except Refused as refused:
         _tell(refused.to_json(), "\n".join(one.lines() for one in refused.findings), arguments)
         return NO
-    except NotFirst as error:
-        return _complain(error, NO)
-    except (Misconfigured, Malformed) as error:
+    except Malformed as error:
         return _complain(error, MALFORMED)
-    except (TpmFailed, Unreachable, NoDaemon, ListUnreadable, OSError, ValueError) as error:
-        return _complain(error, COULD_NOT_TELL)
 
 
 def _complain(error: Exception, code: int) -> int:
@@ -73,23 +76,25 @@ def _parser() -> argparse.ArgumentParser:
 
     add("check-node", "Say, link by link, what this machine could prove now", _check_node)
     add("ek", "Print the hash of the endorsement key, for an inventory", _ek)
-    add("enrol", "Introduce this TPM to the verifier", _enrol)
+    add("enrol", "Introduce this TPM to the verifier", partial(_asking, _enrol))
     serving = add("serve", "Be the attestor of this node; enrols by itself", _serve)
     serving.add_argument(
         "--second-start",
         action="store_true",
         help="an attestor has run in this boot, and an operator will approve another",
     )
-    running = add("run", "Launch a program, tied to the attestor that runs", _run)
+    running = add("run", "Launch a program, tied to the attestor that runs", partial(_asking, _run))
     running.add_argument("--user", default="", help="for root: run it as this user")
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
-    add("status", "Say what the attestor that runs is doing", _status)
+    add("status", "Say what the attestor that runs is doing", partial(_asking, _status))
     add("check-config", "Say whether the configuration can be used", _check_config)
     add("sample-config", "Print a configuration with every option and its default", _sample)
     return parser
 
 
 def _check_node(arguments: argparse.Namespace) -> int:
+    from attestor.check_node import check_node
+
     checks = check_node(Config.load(arguments.config))
     lines = []
     for one in checks:
@@ -101,6 +106,9 @@ def _check_node(arguments: argparse.Namespace) -> int:
 
 
 def _ek(arguments: argparse.Namespace) -> int:
+    from attestor.enrolment import identify
+    from attestor.tpm import Tpm
+
     config = Config.load(arguments.config)
     with Tpm(config.tcti, ek=config.ek_kind) as one:
         identity = identify(one)
@@ -117,6 +125,11 @@ def _ek(arguments: argparse.Namespace) -> int:
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
+    from attestor.client import Verifier
+    from attestor.enrolment import enrol
+    from attestor.tpm import Tpm
+    from attestor.worker import Worker
+
     config = Config.load(arguments.config)
 
     async def ask() -> tuple[str, str, str]:
@@ -141,17 +154,23 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from attestor.serve import serve
+
     config = Config.load(arguments.config)
     serve(config, is_second_start=arguments.second_start)
     return YES
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from attestor.run import run
+
     config = Config.load(arguments.config)
     return run(config.socket, arguments.argv, user=arguments.user)
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from attestor.run import status
+
     found = json.loads(status(Config.load(arguments.config).socket))
     operations = found["tpm_operations"]
     accepted = "accepted" if found["accepted"] else "not accepted"
@@ -168,11 +187,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
+    from attestor.client import Verifier
+
     config = Config.load(arguments.config)
     if not config.ca_file.is_file():
         raise Misconfigured(f"ca_file: there is no {config.ca_file}")
-    if not config.state.is_dir():
-        raise Misconfigured(f"state: there is no directory {config.state}")
+    if not config.state.is_dir() and not config.state.parent.is_dir():
+        raise Misconfigured(f"state: there is no directory {config.state.parent}")
     Verifier(config.verifier, ca_file=str(config.ca_file), timeout_seconds=1)
     _tell({"config": "good"}, f"{arguments.config}: good", arguments)
     return YES

@@ -6,6 +6,7 @@ from typing import Self, TypeVar
 
 import aiohttp
 
+from attestor.failed import Failed
 from credential import Keys, Refused
 from credential.reasons import Finding, Malformed
 from evidence import Malformed as MalformedEvidence
@@ -21,7 +22,7 @@ _FINDING = ("reason", "what", "expected", "found")
 Answer = TypeVar("Answer", bound=Message)
 
 
-class Unreachable(Exception):
+class Unreachable(Failed):
     """The verifier did not answer, or could not tell: nothing was decided."""
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-from attestor.tpm import EK_TEMPLATES, EkKind
-from credential import local
+from attestor.templates import EK, EkKind
 
 DEFAULT_PATH = Path("/etc/procseal/attestor.toml")
 
@@ -42,7 +41,7 @@ class Config:
     """How libtss2 reaches the TPM."""
     ek: str = "rsa2048"
     """Which endorsement key: `rsa2048` or `ecc256`, templates L-1 and L-2."""
-    socket: Path = Path(local.DEFAULT_PATH)
+    socket: Path = Path("/run/procseal/attestor.sock")
     """Where processes connect."""
     state: Path = Path("/var/lib/procseal/attestor")
     """Directory for the few facts that outlive the attestor; only it may enter."""
@@ -76,7 +75,7 @@ class Config:
         _demand(name, "node", "lower-case letters, digits, dots and dashes, at most 63")
         url = urlsplit(self.verifier)
         _demand(url.scheme == "https" and url.hostname, "verifier", "an https URL")
-        _demand(self.ek in EK_TEMPLATES, "ek", " or ".join(EK_TEMPLATES))
+        _demand(self.ek in EK, "ek", " or ".join(EK))
         _demand(self.interval > timedelta(0), "interval", "more than no time")
         for one in fields(self):
             if one.type is int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from attestor.failed import NotFirst
 from attestor.state import State
 from attestor.tpm import Tpm
 from credential import crypto
@@ -16,10 +17,6 @@ from evidence.messages import INSTANCE_REGISTER, SignedMessage
 from evidence.shapes import Message
 
 UNTOUCHED = bytes(32)
-
-
-class NotFirst(Exception):
-    """Something extended the register before this start; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 
+from attestor.failed import Failed
 from evidence import ima
 
 PATH = "/sys/kernel/security/ima/binary_runtime_measurements"
@@ -13,7 +14,7 @@ BUSY_SECONDS = 0.05
 """Linux 7.2 gives the list to one reader at a time; others get EBUSY."""
 
 
-class ListUnreadable(Exception):
+class ListUnreadable(Failed):
     """The list has no such record, or cannot be read at all."""
 
 

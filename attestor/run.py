@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from attestor.failed import Failed
 from credential import Refused, local
 
 START_SECONDS = 60
@@ -20,7 +21,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, sign
 Answer = TypeVar("Answer", bound=local.Message)
 
 
-class NoDaemon(Exception):
+class NoDaemon(Failed):
     """There is no attestor to ask, or it stopped in the middle."""
 
 

@@ -47,7 +47,8 @@ def serve(
     config: Config, *, is_second_start: bool = False, ready: Callable[[], None] = lambda: None
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; `ready` is called when processes can connect."""
-    # First of all, before there are threads, keys or an open TPM.
+    config.state.mkdir(mode=0o700, exist_ok=True)
+    # Forked before there are threads, keys or an open TPM.
     nursery = Nursery.start(looker_uid=config.looker_uid, looker_gid=config.looker_uid)
     privileges.hide_memory()
     _raise_descriptor_limit()

@@ -36,6 +36,7 @@ class State:
 
     def save(self, directory: Path) -> None:
         """Write it so that a crash leaves the old or the new one."""
+        directory.mkdir(mode=0o700, exist_ok=True)
         path = directory / STATE_FILE
         fresh = path.with_suffix(".new")
         with fresh.open("w") as file:

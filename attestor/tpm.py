@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from tpm2_pytss import (
     ESAPI,
@@ -44,95 +44,17 @@ from tpm2_pytss import (
     TSS2_Exception,
 )
 
+from attestor.failed import Failed
+from attestor.templates import (
+    AK,
+    EK,
+    EK_CERTIFICATE_INDEX,
+    PROCESS,
+    STORAGE,
+    EkKind,
+)
 from evidence import process_key, tpm
 from evidence.messages import QUOTED_REGISTERS
-
-EkKind = Literal["rsa2048", "ecc256"]
-
-EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
-"""PolicySecret(endorsement), of the low-range templates (EK Credential Profile 2.x, B.3.3)."""
-
-EK_ATTRIBUTES = (
-    tpm.FIXED_TPM
-    | tpm.FIXED_PARENT
-    | tpm.SENSITIVE_DATA_ORIGIN
-    | tpm.ADMIN_WITH_POLICY
-    | tpm.RESTRICTED
-    | tpm.DECRYPT
-)
-
-EK_TEMPLATES: dict[EkKind, tpm.Public] = {
-    "rsa2048": tpm.Public(
-        type=tpm.ALG_RSA,
-        name_hash=tpm.ALG_SHA256,
-        attributes=EK_ATTRIBUTES,
-        policy=EK_POLICY,
-        symmetric=tpm.AES_128_CFB,
-        scheme=tpm.NO_SCHEME,
-        size=2048,
-        unique=(bytes(256),),
-    ),
-    "ecc256": tpm.Public(
-        type=tpm.ALG_ECC,
-        name_hash=tpm.ALG_SHA256,
-        attributes=EK_ATTRIBUTES,
-        policy=EK_POLICY,
-        symmetric=tpm.AES_128_CFB,
-        scheme=tpm.NO_SCHEME,
-        size=tpm.CURVE_P256,
-        unique=(bytes(32), bytes(32)),
-    ),
-}
-"""Templates L-1 and L-2 of the TCG EK Credential Profile (B.3.3, B.3.4)."""
-
-EK_CERTIFICATE_INDEX: dict[EkKind, int] = {"rsa2048": 0x01C00002, "ecc256": 0x01C0000A}
-"""NV indices of the certificates of L-1 and L-2 (EK Credential Profile, 2.2.1.4)."""
-
-AK_TEMPLATE = tpm.Public(
-    type=tpm.ALG_ECC,
-    name_hash=tpm.ALG_SHA256,
-    attributes=(
-        tpm.FIXED_TPM
-        | tpm.FIXED_PARENT
-        | tpm.SENSITIVE_DATA_ORIGIN
-        | tpm.USER_WITH_AUTH
-        | tpm.NO_DA
-        | tpm.RESTRICTED
-        | tpm.SIGN
-    ),
-    policy=b"",
-    symmetric=tpm.NO_SCHEME,
-    scheme=tpm.ECDSA_SHA256,
-    size=tpm.CURVE_P256,
-    unique=(b"procseal attestation key 1".ljust(32, b"\0"), bytes(32)),
-)
-"""The attestation key: a primary of the endorsement hierarchy, the same at every start.
-
-In any other hierarchy the TPM would obfuscate the clock and the counters of what it signs.
-"""
-
-STORAGE_TEMPLATE = tpm.Public(
-    type=tpm.ALG_ECC,
-    name_hash=tpm.ALG_SHA256,
-    attributes=process_key.STORAGE_ATTRIBUTES,
-    policy=b"",
-    symmetric=tpm.AES_128_CFB,
-    scheme=tpm.NO_SCHEME,
-    size=tpm.CURVE_P256,
-    unique=(b"", b""),
-)
-"""The parent of process keys, a primary of the NULL hierarchy; it also salts sessions."""
-
-PROCESS_TEMPLATE = tpm.Public(
-    type=tpm.ALG_ECC,
-    name_hash=tpm.ALG_SHA256,
-    attributes=process_key.ATTRIBUTES,
-    policy=process_key.policy_digest(),
-    symmetric=tpm.NO_SCHEME,
-    scheme=tpm.ECDSA_SHA256,
-    size=tpm.CURVE_P256,
-    unique=(b"", b""),
-)
 
 REGISTERS_PER_READ = 8
 """TPML_DIGEST holds eight digests (Part 2, 10.9.4)."""
@@ -158,7 +80,7 @@ _HANDLE_TYPES = (0x80000000, 0x02000000, 0x03000000)
 """First transient object, loaded session and saved session (TPM_HC, Part 2, 7.5)."""
 
 
-class TpmFailed(Exception):
+class TpmFailed(Failed):
     """The TPM, or the way to it, did not do what was asked."""
 
 
@@ -295,7 +217,7 @@ class Tpm:
                     "create",
                     parent,
                     sensitive,
-                    _public(PROCESS_TEMPLATE),
+                    _public(PROCESS),
                     TPM2B_DATA(buffer=outside_info),
                     _selection(process_key.CREATION_REGISTERS),
                     session1=session,
@@ -381,9 +303,9 @@ class Tpm:
         """Return a primary key, made at its first use and kept as a context from then on."""
         if kind not in self._primaries:
             template, hierarchy = {
-                "ek": (EK_TEMPLATES[self._ek_kind], ESYS_TR.ENDORSEMENT),
-                "ak": (AK_TEMPLATE, ESYS_TR.ENDORSEMENT),
-                "storage": (STORAGE_TEMPLATE, ESYS_TR.NULL),
+                "ek": (EK[self._ek_kind], ESYS_TR.ENDORSEMENT),
+                "ak": (AK, ESYS_TR.ENDORSEMENT),
+                "storage": (STORAGE, ESYS_TR.NULL),
             }[kind]
             handle, public, *_ = self._do(
                 "create_primary", TPM2B_SENSITIVE_CREATE(), _public(template), hierarchy

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from credential import local
 
-SOURCE = Path(__file__).parent / "attacks" / "programs" / "puppet.c"
+SOURCE = Path(__file__).parent.parent / "attacks" / "programs" / "puppet.c"
 
 
 def build(target: Path) -> Path:
@@ -26,7 +26,7 @@ class Puppet:
     """A running puppet."""
 
     def __init__(self, path: Path, *, uid: int, **options: Any) -> None:  # noqa: ANN401
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = subprocess.Popen(
             [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             user=uid, group=uid, extra_groups=[], cwd="/", **options,
         )  # fmt: skip
@@ -83,9 +83,7 @@ class Puppet:
     def meet(self, socket: Path) -> str:
         """Connect, and return the nonce that comes after the first look."""
         self.do(f"connect {socket}")
-        nonce = self.expect(local.Nonce).nonce
-        assert isinstance(nonce, str)
-        return nonce
+        return str(self.expect(local.Nonce).nonce)
 
     def obtain(self, socket: Path, id_: str = "") -> local.Message | None:
         """Do what an honest program does, and return the answer."""

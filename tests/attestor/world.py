@@ -21,7 +21,7 @@ from attestor.enrolment import identify
 from attestor.tpm import Tpm
 from evidence.ima import Record
 from swtpm import Manufacturer, SoftwareTpm
-from tests.puppets import Puppet, build
+from tests.attestor.puppets import Puppet, build
 from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record, sha256
 from verifier.client import call
 from verifier.policy import ReferenceSet
