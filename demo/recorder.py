@@ -1,0 +1,106 @@
+"""Somebody in the middle who holds the server's key, and writes down everything that passes.
+
+The strongest listener there is: what it recorded is sent again (`replayed-evidence`) and carried
+to another TPM (`wrong-machine`).
+"""
+
+import asyncio
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+
+MOST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and its answer."""
+
+    path: str
+    request: bytes
+    status: int
+    answer: bytes
+
+
+class Recorder:
+    """A server on loopback that passes everything on to the verifier; a context manager."""
+
+    def __init__(self, *, target: str, certificate: Path, key: Path, ca: Path) -> None:
+        self.exchanges: list[Exchange] = []
+        self.port = 0
+        self._target = target
+        self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._server.load_cert_chain(certificate, key)
+        self._client = ssl.create_default_context(cafile=ca)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="recorder")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(timeout=10)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+
+    def last(self, path: str) -> Exchange:
+        """Return the last exchange of a route that was answered with 200."""
+        return next(one for one in reversed(self.exchanges) if one.path == path)
+
+    def send(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Send a request to the verifier; return status and answer."""
+        sending = asyncio.run_coroutine_threadsafe(self._forward("POST", path, body), self._loop)
+        return sending.result(timeout=30)
+
+    def ask(self, path: str) -> tuple[int, bytes]:
+        """Ask the verifier for what it publishes."""
+        asking = asyncio.run_coroutine_threadsafe(self._forward("GET", path, b""), self._loop)
+        return asking.result(timeout=30)
+
+    async def _start(self) -> None:
+        self._session = aiohttp.ClientSession()
+        app = web.Application(client_max_size=MOST_BYTES)
+        app.router.add_route("*", "/{path:.*}", self._pass)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._server).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _pass(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        status, answer = await self._forward(request.method, request.path, body)
+        if status == web.HTTPOk.status_code:
+            self.exchanges.append(
+                Exchange(path=request.path, request=body, status=status, answer=answer)
+            )
+        return web.Response(status=status, body=answer, content_type=self._kind(status, request))
+
+    async def _forward(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/cbor"} if body else {}
+        async with self._session.request(
+            method, f"{self._target}{path}", data=body or None, headers=headers, ssl=self._client
+        ) as response:
+            return response.status, await response.read()
+
+    @staticmethod
+    def _kind(status: int, request: web.Request) -> str:
+        is_cbor = status == web.HTTPOk.status_code and request.method == "POST"
+        return "application/cbor" if is_cbor else "application/json"

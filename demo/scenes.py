@@ -1,0 +1,322 @@
+"""The eight scenes, in the order in which they are played.
+
+`unknown-root-program` is the last: nothing cures its node but a reboot.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+import secrets
+import ssl
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from attestor.tpm import Tpm, TpmFailed
+from credential import Keys, crypto, grant, wpt
+from credential.grant import Grant
+from demo.scene import Played, Scene
+from demo.world import INTERVAL_SECONDS, LEDGER, PAYMENTS, TRUST_DOMAIN, World
+from evidence.messages import Body, Evidence, Result, SignedMessage
+from evidence.tpm import Public
+from swtpm import Failed
+from verifier.crypto import ENTROPY_BYTES, make_credential
+
+UNIT = "payments.service"
+ARGUMENTS = f"-i {PAYMENTS} -a {LEDGER} -c /etc/procseal/ca.pem"
+GONE_SECONDS = 1.0
+"""Within which the verifier has to know that a process has ended."""
+PATCHED_BYTE = b"revision 1", b"revision 2"
+"""The one byte by which the patched program differs."""
+
+
+def play_golden(world: World) -> Played:
+    """Run the payment program in its unit; it asks, and calls the relying party."""
+    world.golden = world.start_as("payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -t -k /post", "golden")
+    said = world.wait_for_output("golden", "answer ")
+    status, body = _last_answer(said)
+    world.token = _line(said, "token ")
+    if status != 200:
+        return Played(got="refused", reasons=_reasons(said), why=tuple(said.splitlines()))
+    who = json.loads(body)
+    why = (
+        f"{who['executable']} is what the operator knows as payments",
+        "it runs as its user, in its unit, and maps nothing but known files",
+        f"credential {_line(said, 'granted ')}",
+        f"the relying party let it in: {body}",
+    )
+    return Played(got="granted", reasons=(), why=why)
+
+
+def play_copied_token(world: World) -> Played:
+    """Present the golden program's token from the host: without a proof, then with a forged one."""
+    stranger = crypto.generate()
+    forged = wpt.make(
+        token=world.token,
+        key=stranger,
+        audience=LEDGER,
+        method="POST",
+        url=f"{LEDGER}/post",
+        now=datetime.now(UTC),
+        jti=secrets.token_bytes(16),
+    )
+    answers = [_present(world, {"Workload-Identity-Token": world.token, **extra}) for extra in (
+        {},
+        {"Workload-Proof-Token": forged},
+    )]  # fmt: skip
+    reasons = tuple(one["reason"] for _, body in answers for one in body.get("findings", ()))
+    was_let_in = any(status == 200 for status, _ in answers)
+    return Played(
+        got="granted" if was_let_in else "refused",
+        reasons=reasons,
+        why=tuple(f"{name}: HTTP {status}" for name, (status, _) in zip(
+            ("without a proof", "with a proof by another key"), answers, strict=True)),
+    )  # fmt: skip
+
+
+def play_patched(world: World) -> Played:
+    """Let an ordinary user run a copy of the payment program with one byte changed."""
+    program = world.machine.get("/usr/bin/payments")
+    changed = program.replace(*PATCHED_BYTE)
+    if sum(a != b for a, b in zip(program, changed, strict=True)) != 1:
+        raise Failed("expected to change exactly one byte of the payment program")
+    world.machine.put("/home/alice/payments", changed, owner="alice", mode=0o755)
+    return _ask(world, "alice", "alice.service", "/home/alice/payments", "patched")
+
+
+def play_sibling(world: World) -> Played:
+    """Let another known program of the same user, in the same unit, ask for the same identity."""
+    return _ask(world, "payments", UNIT, "/usr/bin/sibling", "sibling")
+
+
+def play_replayed_evidence(world: World) -> Played:
+    """Send evidence again that was accepted a moment ago."""
+    recorded = world.recorder.last("/v1/evidence")
+    status, answer = world.recorder.send("/v1/evidence", recorded.request)
+    findings = json.loads(answer)["findings"] if status != 200 else []
+    return Played(
+        got="granted" if status == 200 else "refused",
+        reasons=tuple(one["reason"] for one in findings),
+        why=(
+            f"{len(recorded.request)} bytes of genuine evidence, accepted once, sent again: "
+            f"HTTP {status}",
+            "each challenge counts once, and the quote answers that one challenge",
+        ),
+    )
+
+
+def play_wrong_machine(world: World) -> Played:
+    """Carry the golden program's sealed credential to a second TPM of the same maker."""
+    sealed = _first_grant(world)
+    second = world.manufacturer.make_tpm(world.directory / "second-tpm")
+    with second as tcti, Tpm(tcti) as tpm:
+        key = tpm.create_process_key(sealed.core)
+        ek = Public.decode(tpm.ek_public())
+        own = make_credential(
+            ek, name=key.name, secret=bytes(32), entropy=secrets.token_bytes(ENTROPY_BYTES)
+        )
+        if tpm.activate_process_key(key, *own) != bytes(32):
+            raise Failed("the second TPM does not open what is sealed to it")
+        try:
+            tpm.activate_process_key(key, sealed.id_object, sealed.encrypted_secret)
+        except TpmFailed as failure:
+            return Played(
+                got="does-not-open",
+                reasons=("activation.failed",),
+                why=(
+                    "the second TPM opens what is sealed to a key of its own, and not this:",
+                    str(failure),
+                ),
+            )
+    return Played(got="granted", reasons=(), why=("the second TPM opened it",))
+
+
+def play_gone(world: World) -> Played:
+    """End the golden process, and see its credential end."""
+    jti = _live(world)
+    started = time.monotonic()
+    world.machine.run(f"kill -KILL {world.golden}").check()
+    ended = world.wait(lambda: _ended(world, jti), 20, "the credential's end")
+    seconds = time.monotonic() - started
+    held = json.loads(
+        world.machine.run("attestor status --json", user="payments", timeout=60).output
+    )
+    signs = bool(held["yours"])
+    is_good = seconds <= GONE_SECONDS and not signs
+    return Played(
+        got="revoked" if is_good else "granted",
+        reasons=(ended["cause"],),
+        why=(
+            f"revoked {seconds:.1f} s after the process was killed",
+            f"keys that the attestor still holds for this user: {len(held['yours'])}",
+        ),
+    )
+
+
+def play_unknown_root_program(world: World) -> Played:
+    """Run a program that nobody knows as root, beside a golden process that has a credential."""
+    world.golden = world.start_as("payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -k /post", "again")
+    world.wait_for_output("again", "answer ")
+    jti = _live(world)
+    world.machine.run("cp /usr/bin/true /root/unknown && echo >>/root/unknown").check()
+    started = time.monotonic()
+    world.machine.run("/root/unknown").check()
+    ended = world.wait(lambda: _ended(world, jti), 30, "the credential's end")
+    seconds = time.monotonic() - started
+    refusal = _last_refusal(world)
+    late = seconds > INTERVAL_SECONDS + GONE_SECONDS
+    return Played(
+        got="granted" if late else "revoked",
+        reasons=(ended["cause"], *(one["reason"] for one in refusal)),
+        why=(
+            f"revoked {seconds:.1f} s later; the node brings evidence every "
+            f"{INTERVAL_SECONDS} s",
+            *(_told(one) for one in refusal),
+        ),
+    )
+
+
+def _ask(world: World, user: str, unit: str, program: str, name: str) -> Played:
+    """Run a program that asks for the payment program's identity, and tell what it was told."""
+    world.start_as(user, unit, f"{program} {ARGUMENTS} /post", name)
+    said = world.wait(
+        lambda: text if _has_ended(text := world.output(name)) else "", 40, f"{name} to end"
+    )
+    if "granted " in said:
+        return Played(got="granted", reasons=(), why=tuple(said.splitlines()))
+    return Played(got="refused", reasons=_reasons(said), why=tuple(said.splitlines()))
+
+
+def _has_ended(text: str) -> bool:
+    return any(line.startswith(("refused ", "answer ", "granted ")) for line in text.splitlines())
+
+
+def _reasons(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"(?m)^refused (\S+)", text))
+
+
+def _line(text: str, start: str) -> str:
+    return next(
+        line.removeprefix(start) for line in text.splitlines() if line.startswith(start)
+    )
+
+
+def _last_answer(text: str) -> tuple[int, str]:
+    lines = [line for line in text.splitlines() if line.startswith("answer ")]
+    _, status, body = lines[-1].split(" ", 2)
+    return int(status), body
+
+
+def _present(world: World, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    """Call the relying party from the host."""
+
+    async def call() -> tuple[int, dict[str, Any]]:
+        context = ssl.create_default_context(cafile=world.config.parent / "ca.pem")
+        url = f"https://127.0.0.1:{world.ledger_port}/post"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(url, headers=headers, ssl=context) as response,
+        ):
+            return response.status, await response.json()
+
+    return asyncio.run(call())
+
+
+def _first_grant(world: World) -> Grant:
+    """Return what was recorded of the golden program's sealed credential."""
+    keys = Keys.read(json.dumps(world.trust_domain()["grant_keys"]), trust_domain=TRUST_DOMAIN)
+    for one in world.recorder.exchanges:
+        if one.path != "/v1/evidence":
+            continue
+        evidence = Evidence.decode(SignedMessage.decode(one.request).payload)
+        for process in Body.decode(evidence.body).new:
+            name = Public.decode(process.public).name()
+            outcomes = Result.decode(one.answer).outcomes
+            return grant.read(
+                next(outcome.grant for outcome in outcomes if outcome.key_name == name),
+                keys,
+                node=evidence.node,
+                key_name=name,
+                core=hashlib.sha256(process.core).digest(),
+                challenge=evidence.challenge,
+                next_step=0,
+            )
+    raise Failed("nobody recorded the golden program's sealed credential")
+
+
+def _live(world: World) -> str:
+    return next(one["jti"] for one in world.credentials() if one["status"] == "valid")
+
+
+def _ended(world: World, jti: str) -> dict[str, Any] | None:
+    return next(
+        (one for one in world.credentials() if one["jti"] == jti and one["status"] == "revoked"),
+        None,
+    )
+
+
+def _last_refusal(world: World) -> list[dict[str, str]]:
+    """Return the findings of the node's last refused evidence."""
+    rows = world.operator("ledger", "tail", "-n", "50")
+    refused = [row for row in rows if row["kind"] == "evidence.refused"]
+    findings: list[dict[str, str]] = refused[-1]["body"]["findings"] if refused else []
+    return findings
+
+
+def _told(finding: dict[str, str]) -> str:
+    return f"{finding['what']}: expected {finding['expected']}, found {finding['found']}"
+
+
+SCENES = (
+    Scene(
+        name="golden",
+        tried="a known program asks for its identity and calls a relying party",
+        expected="granted",
+        play=play_golden,
+    ),
+    Scene(
+        name="copied-token",
+        tried="its token, presented from elsewhere: without a proof, and with another key's",
+        expected="refused",
+        play=play_copied_token,
+    ),
+    Scene(
+        name="patched",
+        tried="the same program with one byte changed, run by an ordinary user",
+        expected="refused",
+        play=play_patched,
+    ),
+    Scene(
+        name="sibling",
+        tried="another known program, same user, same unit, asks for the same identity",
+        expected="refused",
+        play=play_sibling,
+    ),
+    Scene(
+        name="replayed-evidence",
+        tried="recorded evidence, sent again",
+        expected="refused",
+        play=play_replayed_evidence,
+    ),
+    Scene(
+        name="wrong-machine",
+        tried="the sealed credential, taken to a second TPM",
+        expected="does-not-open",
+        play=play_wrong_machine,
+    ),
+    Scene(
+        name="gone",
+        tried="the golden process is killed",
+        expected="revoked",
+        play=play_gone,
+    ),
+    Scene(
+        name="unknown-root-program",
+        tried="root runs a program that nobody knows",
+        expected="revoked",
+        play=play_unknown_root_program,
+    ),
+)
