@@ -54,7 +54,12 @@ class Launcher:
                 executable = await self._start(peer, order, child, place)
             opening.packet.close()
             program = Peer(
-                pidfd=child.pidfd, pid=child.pid, uid=account.uid, gid=account.gid, proof="child"
+                pidfd=child.pidfd,
+                pid=child.pid,
+                uid=account.uid,
+                gid=account.gid,
+                proof="child",
+                kernel=self.kernel,
             )
             talk = asyncio.create_task(
                 converse(Channel(ours), program, self.services, executable=executable)

@@ -30,6 +30,8 @@ NS_GET_USERNS = 0xB701
 """linux/nsfs.h: the user namespace that owns a namespace."""
 NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 
+MAPS_TRIES = 5
+"""A program that maps something between our two readings is read again."""
 MOST_FILES = 512
 MOST_MAPPINGS = 2048
 """Executable ones; a browser has some 300."""
@@ -146,18 +148,12 @@ def pin(pidfd: int) -> Pins:
 def glance(pins: Pins) -> Glance:
     """Return what tells one program of one process from every other."""
     with _gone():
-        regions = _regions(_whole(pins.maps))
-        if not regions:
-            raise Executed("the process executed something else")
+        regions = _own_regions(pins)
         exe = _open(pins.directory, "exe", os.O_PATH)
         try:
             status = os.fstat(exe)
         finally:
             os.close(exe)
-        # The pinned maps are the memory that was seen first; these are the memory of now. A
-        # relative that shares the first one keeps it alive when the process itself has left it.
-        if _regions(_read(pins.directory, "maps")) != regions:
-            raise NoLook("the mappings changed during the look")
         says = _status(pins.directory)
         seen = Glance(
             executable=(
@@ -176,6 +172,21 @@ def glance(pins: Pins) -> Glance:
     if not is_alive(pins.pidfd):
         raise NoLook("the process is gone")
     return seen
+
+
+def _own_regions(pins: Pins) -> tuple[Region, ...]:
+    """Return the executable mappings of the memory that the process had when it was pinned.
+
+    Raise Executed if the process has another memory now. The pinned one may still be there: a
+    relative that shares it (CLONE_VM) keeps it alive when the process itself has left it.
+    """
+    for _ in range(MAPS_TRIES):
+        regions = _regions(_whole(pins.maps))
+        if not regions:
+            raise Executed("the process executed something else")
+        if _regions(_read(pins.directory, "maps")) == regions:
+            return regions
+    raise Executed("the process has another memory than when it was first seen")
 
 
 def look(pins: Pins, digests: Digests) -> tuple[Look, Glance]:

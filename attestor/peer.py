@@ -86,6 +86,7 @@ class Peer:
     uid: int
     gid: int
     proof: PeerProof
+    kernel: Kernel
 
     @classmethod
     def of(cls, channel: socket.socket, kernel: Kernel) -> Self:
@@ -103,7 +104,7 @@ class Peer:
         if pid <= 0 or pid_of(pidfd) != pid:
             os.close(pidfd)
             raise refuse(Local.PEER_UNKNOWN, f"pid {pid}", found="gone, or not ours to see")
-        return cls(pidfd=pidfd, pid=pid, uid=uid, gid=gid, proof=kernel.peer_proof)
+        return cls(pidfd=pidfd, pid=pid, uid=uid, gid=gid, proof=kernel.peer_proof, kernel=kernel)
 
     def close(self) -> None:
         """Let go of the process."""
@@ -138,12 +139,14 @@ class Packet:
         """Say whether it was this process that sent the message."""
         if not is_alive(peer.pidfd):
             return False
-        if self.pidfd < 0:
+        if not peer.kernel.has_peer_pidfd:
             # The kernel filled the pid in when the message was sent; that number has been the
             # peer's from our pidfd_open until now.
-            return (self.pid, self.uid) == (peer.pid, peer.uid) and peer.proof in ("pid", "child")
-        if (inode := pidfs_inode(peer.pidfd)) != 0:
-            return pidfs_inode(self.pidfd) == inode
+            return (self.pid, self.uid) == (peer.pid, peer.uid)
+        if self.pidfd < 0:
+            return False
+        if peer.kernel.has_pidfs:
+            return pidfs_inode(self.pidfd) == pidfs_inode(peer.pidfd) != 0
         return is_alive(self.pidfd) and pid_of(self.pidfd) == pid_of(peer.pidfd) != 0
 
 

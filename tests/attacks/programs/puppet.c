@@ -7,6 +7,7 @@
  *   child-send TEXT       a child sends it             child-give TEXT
  *   forged-give PID TEXT  with SCM_CREDENTIALS that name another pid
  *   exec PATH [ARG...]    become another program, with the socket at descriptor 9
+ *   speak PATH            become another program, whose output goes to the socket
  *   pass PATH             give the socket away         take PATH       take one that is given
  *   map FILE              map a file executable        poke            change one's own text
  *   leave                 a relative that shares this memory stays, the process becomes `sleep`
@@ -136,14 +137,14 @@ static void receive_packet(void)
 	say("received %s", text);
 }
 
-static void become(char *path)
+static void become(char *path, int place)
 {
 	char *words[16] = {path};
 	size_t count = 1;
 	strtok(path, " ");
 	while (count < 15 && (words[count] = strtok(NULL, " ")))
 		count++;
-	dup2(channel, KEPT);
+	dup2(channel, place);
 	execv(words[0], words);
 	say("failed %s", strerror(errno));
 }
@@ -356,7 +357,9 @@ static void obey(char *line)
 		pid_t pid = (pid_t)strtol(rest, &text, 10);
 		done(give_packet(text + 1, pid));
 	} else if ((rest = after(line, "exec"))) {
-		become((char *)rest);
+		become((char *)rest, KEPT);
+	} else if ((rest = after(line, "speak"))) {
+		become((char *)rest, STDOUT_FILENO);
 	} else if ((rest = after(line, "pass"))) {
 		done(pass(rest));
 	} else if ((rest = after(line, "take"))) {
