@@ -74,7 +74,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, whoever makes the value."""
-        _demand(re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.issuer), "issuer", "a URL")
+        _demand(re.fullmatch(r"https?://(?![?#/])[!-~]{1,512}", self.issuer), "issuer", "a URL")
         domain = re.fullmatch(r"[a-z0-9._-]{1,255}", self.trust_domain)
         _demand(domain, "trust_domain", "lower-case letters, digits, dots, dashes, underscores")
         _demand(_is_address(self.listen), "listen", "an IP address")
