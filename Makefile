@@ -52,7 +52,7 @@ demo: setup
 	@$(PYTHON) -m demo $(ARGS)
 
 lab: setup
-	@$(PYTHON) -m swtpm shell $(ARGS)
+	@$(PYTHON) -m demo --shell $(ARGS)
 
 clean:
 	rm -rf build

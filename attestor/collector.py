@@ -11,7 +11,9 @@ At most one round is going on; whoever asks meanwhile is in the next one.
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -189,32 +191,31 @@ class Collector:
     # Rounds
 
     async def run(self) -> None:
-        """Collect evidence at every interval, and at once when somebody waits for it."""
+        """Start a round at every interval, and at once when somebody waits for one."""
         pause = 1.0
         while True:
+            # From start to start: an interval is what the operator is promised.
+            due = time.monotonic() + self.interval_seconds
+            delay = 0.0
             try:
                 await self.round()
                 pause = 1.0
-                wait = self.interval_seconds
             except Unreachable as error:
                 log.warning("%s; trying again in %.0f s", error, pause)
-                wait, pause = pause, min(2 * pause, 60.0)
+                delay, pause = pause, min(2 * pause, 60.0)
             except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
                 log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
                 self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])
-                wait = self.interval_seconds
+                delay = self.interval_seconds
+            await asyncio.sleep(delay)
             if not (self._waiting or self._refreshes):
-                await self._pause(wait)
-            elif wait != self.interval_seconds:
-                await asyncio.sleep(wait)
+                await self._pause(due - time.monotonic())
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            pass
 
     async def round(self) -> None:
         """Have the node and every process on it judged once."""

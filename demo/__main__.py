@@ -1,4 +1,4 @@
-"""`make demo`: play every scene; exit 0 only if each ended as expected."""
+"""`make demo`: play every scene, exit 0 if each ended as expected. `make lab`: give a shell."""
 
 import argparse
 import json
@@ -8,28 +8,45 @@ from pathlib import Path
 
 from demo.scene import record, tell
 from demo.scenes import SCENES
-from demo.world import World
+from demo.world import NODE, World
 from swtpm import Failed
+from swtpm.terminal import interact
 
 RESULT = Path("build/demo.json")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Play the demo and write build/demo.json."""
+    """Play the demo and write build/demo.json, or give a shell; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--kernel", default="6.12", choices=["6.12", "6.1"])
+    parser.add_argument(
+        "--shell", action="store_true", help="play nothing: a root shell in the enrolled machine"
+    )
     arguments = parser.parse_args(argv)
-    started = time.monotonic()
     try:
         with World.build(kernel=arguments.kernel) as world:
-            records = []
-            for scene in SCENES:
-                played = scene.play(world)
-                tell(scene, played)
-                records.append(record(scene, played))
+            return _give_shell(world) if arguments.shell else _play(world)
     except Failed as error:
         print(f"\nthe demo could not be played: {error}", file=sys.stderr)
         return 3
+
+
+def _give_shell(world: World) -> int:
+    print(
+        f"\n{NODE} is enrolled. On this host, the verifier's commands take"
+        f"\n    --config {world.config}\nIn the machine, `attestor status` says what is going on."
+    )
+    interact(world.machine)
+    return 0
+
+
+def _play(world: World) -> int:
+    started = time.monotonic()
+    records = []
+    for scene in SCENES:
+        played = scene.play(world)
+        tell(scene, played)
+        records.append(record(scene, played))
     RESULT.write_text(json.dumps(records, indent=2) + "\n")
     failed = [one["scene"] for one in records if one["expected"] != one["got"]]
     seconds = time.monotonic() - started

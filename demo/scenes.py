@@ -11,6 +11,7 @@ import secrets
 import ssl
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -35,11 +36,13 @@ PATCHED_BYTE = b"revision 1", b"revision 2"
 
 def play_golden(world: World) -> Played:
     """Run the payment program in its unit; it asks, and calls the relying party."""
-    world.golden = world.start_as("payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -t -k /post", "golden")
+    world.golden = world.start_as(
+        "payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -t -k /post", "golden"
+    )
     said = world.wait_for_output("golden", "answer ")
     status, body = _last_answer(said)
     world.token = _line(said, "token ")
-    if status != 200:
+    if status != HTTPStatus.OK:
         return Played(got="refused", reasons=_reasons(said), why=tuple(said.splitlines()))
     who = json.loads(body)
     why = (
@@ -68,7 +71,7 @@ def play_copied_token(world: World) -> Played:
         {"Workload-Proof-Token": forged},
     )]  # fmt: skip
     reasons = tuple(one["reason"] for _, body in answers for one in body.get("findings", ()))
-    was_let_in = any(status == 200 for status, _ in answers)
+    was_let_in = any(status == HTTPStatus.OK for status, _ in answers)
     return Played(
         got="granted" if was_let_in else "refused",
         reasons=reasons,
@@ -96,13 +99,12 @@ def play_replayed_evidence(world: World) -> Played:
     """Send evidence again that was accepted a moment ago."""
     recorded = world.recorder.last("/v1/evidence")
     status, answer = world.recorder.send("/v1/evidence", recorded.request)
-    findings = json.loads(answer)["findings"] if status != 200 else []
+    findings = json.loads(answer)["findings"] if status != HTTPStatus.OK else []
     return Played(
-        got="granted" if status == 200 else "refused",
+        got="granted" if status == HTTPStatus.OK else "refused",
         reasons=tuple(one["reason"] for one in findings),
         why=(
-            f"{len(recorded.request)} bytes of genuine evidence, accepted once, sent again: "
-            f"HTTP {status}",
+            f"{len(recorded.request)} bytes of genuine evidence, sent again: HTTP {status}",
             "each challenge counts once, and the quote answers that one challenge",
         ),
     )
@@ -139,7 +141,7 @@ def play_gone(world: World) -> Played:
     jti = _live(world)
     started = time.monotonic()
     world.machine.run(f"kill -KILL {world.golden}").check()
-    ended = world.wait(lambda: _ended(world, jti), 20, "the credential's end")
+    cause = world.wait(lambda: _cause(world, jti), 20, "the credential's end")
     seconds = time.monotonic() - started
     held = json.loads(
         world.machine.run("attestor status --json", user="payments", timeout=60).output
@@ -148,7 +150,7 @@ def play_gone(world: World) -> Played:
     is_good = seconds <= GONE_SECONDS and not signs
     return Played(
         got="revoked" if is_good else "granted",
-        reasons=(ended["cause"],),
+        reasons=(cause,),
         why=(
             f"revoked {seconds:.1f} s after the process was killed",
             f"keys that the attestor still holds for this user: {len(held['yours'])}",
@@ -158,22 +160,23 @@ def play_gone(world: World) -> Played:
 
 def play_unknown_root_program(world: World) -> Played:
     """Run a program that nobody knows as root, beside a golden process that has a credential."""
-    world.golden = world.start_as("payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -k /post", "again")
+    world.golden = world.start_as(
+        "payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -k /post", "again"
+    )
     world.wait_for_output("again", "answer ")
     jti = _live(world)
     world.machine.run("cp /usr/bin/true /root/unknown && echo >>/root/unknown").check()
     started = time.monotonic()
     world.machine.run("/root/unknown").check()
-    ended = world.wait(lambda: _ended(world, jti), 30, "the credential's end")
+    cause = world.wait(lambda: _cause(world, jti), 30, "the credential's end")
     seconds = time.monotonic() - started
     refusal = _last_refusal(world)
     late = seconds > INTERVAL_SECONDS + GONE_SECONDS
     return Played(
         got="granted" if late else "revoked",
-        reasons=(ended["cause"], *(one["reason"] for one in refusal)),
+        reasons=(cause, *(one["reason"] for one in refusal)),
         why=(
-            f"revoked {seconds:.1f} s later; the node brings evidence every "
-            f"{INTERVAL_SECONDS} s",
+            f"revoked {seconds:.1f} s later; the node brings evidence every {INTERVAL_SECONDS} s",
             *(_told(one) for one in refusal),
         ),
     )
@@ -199,9 +202,7 @@ def _reasons(text: str) -> tuple[str, ...]:
 
 
 def _line(text: str, start: str) -> str:
-    return next(
-        line.removeprefix(start) for line in text.splitlines() if line.startswith(start)
-    )
+    return next(line.removeprefix(start) for line in text.splitlines() if line.startswith(start))
 
 
 def _last_answer(text: str) -> tuple[int, str]:
@@ -248,14 +249,14 @@ def _first_grant(world: World) -> Grant:
 
 
 def _live(world: World) -> str:
-    return next(one["jti"] for one in world.credentials() if one["status"] == "valid")
+    """Return the jti of the one token that is valid."""
+    [jti] = [str(one["jti"]) for one in world.credentials() if one["status"] == "valid"]
+    return jti
 
 
-def _ended(world: World, jti: str) -> dict[str, Any] | None:
-    return next(
-        (one for one in world.credentials() if one["jti"] == jti and one["status"] == "revoked"),
-        None,
-    )
+def _cause(world: World, jti: str) -> str:
+    """Return why a token was revoked; empty while it is valid."""
+    return next(str(one["cause"]) for one in world.credentials() if one["jti"] == jti)
 
 
 def _last_refusal(world: World) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from swtpm import Failed, Manufacturer, SoftwareTpm, VirtualMachine, image, kern
 from swtpm.kernels import Kernel
 from swtpm.payload import Payload
 from swtpm.programs import BUILD, say
+from verifier import client
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = Path(sys.executable).parent
@@ -111,8 +112,9 @@ class World:
         return run_verifier(*arguments, "--config", str(self.config), "--json")
 
     def credentials(self) -> list[dict[str, Any]]:
-        """Return the verifier's credentials."""
-        found: list[dict[str, Any]] = self.operator("credential", "list")
+        """Return the verifier's credentials, by the socket that `verifier credential list` asks."""
+        socket = self.config.parent / "state" / "verifier.sock"
+        found: list[dict[str, Any]] = client.call(socket, "credential_list")
         return found
 
     def trust_domain(self) -> Any:  # noqa: ANN401 - JSON

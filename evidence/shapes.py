@@ -27,7 +27,7 @@ class Shape:
     @classmethod
     def read(cls, value: object) -> Self:
         """Return the value whose array is `value`; raise Malformed on any other shape."""
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
         if not isinstance(value, list) or len(value) != len(hints):
             raise Malformed(f"expected {len(hints)} members of {cls.__name__}")
         members = zip(hints.items(), value, strict=True)
