@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Timer
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -40,9 +41,9 @@ from verifier.keys import Keys
 from verifier.store import Store
 
 KILLS = 50
-NODES = 16
-LONGEST_SECONDS = 0.12
-"""Between a start and its end: some ten messages."""
+NODES = 30
+MOST_STEPS = 8
+"""That a verifier lives to see the end of, each an enrolment, an attestation or an end."""
 
 Lost = (OSError, http.client.HTTPException)
 
@@ -202,18 +203,40 @@ def machines(verifier: Verifier) -> list[Machine]:
     return found
 
 
-def drive(every: list[Machine], chance: random.Random, door: Door) -> str:
-    """Let the nodes do what nodes do until the verifier is gone; say what was under way."""
-    for machine in every:
-        machine.player.door = door
-    while True:
-        machine = chance.choice(every)
+@dataclass
+class Assassin:
+    """Kills the verifier in the middle of a step, whatever the speed of the machine."""
+
+    chance: random.Random
+    verifier: Verifier
+    seconds: float = 0.05
+    """That a step takes, on average."""
+
+    def drive(self, every: list[Machine], door: Door) -> str:
+        """Let the nodes do what nodes do until the verifier is gone; say what was under way."""
+        for machine in every:
+            machine.player.door = door
+        for _ in range(self.chance.randrange(MOST_STEPS)):
+            started = monotonic()
+            self.chance.choice(every).step(self.chance)
+            self.seconds = 0.9 * self.seconds + 0.1 * (monotonic() - started)
+        timer = Timer(self.chance.uniform(0, self.seconds), self.verifier.kill)
+        timer.start()
         try:
-            machine.step(chance)
-        except Lost:
-            if not machine.is_enrolled:
-                return "enrolment"
-            return "evidence" if machine.lost else "end" if machine.ending else "challenge"
+            return self.until_dead(every)
+        finally:
+            timer.join()
+            self.verifier.wait()
+
+    def until_dead(self, every: list[Machine]) -> str:
+        while True:
+            machine = self.chance.choice(every)
+            try:
+                machine.step(self.chance)
+            except Lost:
+                if not machine.is_enrolled:
+                    return "enrolment"
+                return "evidence" if machine.lost else "end" if machine.ending else "challenge"
 
 
 def demand_nothing_lost(every: list[Machine], verifier: Verifier) -> None:
@@ -275,14 +298,11 @@ def test_sigkill_at_any_moment(verifier: Verifier) -> None:
     chance = random.Random(seed)
     door = verifier.start()
     every = machines(verifier)
+    assassin = Assassin(chance, verifier)
     before: list[tuple[object, ...]] = []
     under_way: Counter[str] = Counter()
     for number in range(KILLS):
-        timer = Timer(chance.uniform(0, LONGEST_SECONDS), verifier.kill)
-        timer.start()
-        under_way[drive(every, chance, door)] += 1
-        timer.join()
-        verifier.wait()
+        under_way[assassin.drive(every, door)] += 1
         ledger = verifier.rows("SELECT * FROM ledger ORDER BY seq")
         assert ledger[: len(before)] == before, "the ledger only grows"
         before = ledger
