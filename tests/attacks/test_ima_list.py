@@ -113,7 +113,7 @@ def test_018_an_invented_record_that_an_unknown_tool_has_extended(
     assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_UNKNOWN}
 
 
-@pytest.mark.attack(number=18, attacker=ROOT, asset="the measurement list")
+@pytest.mark.attack(number=18, attacker=ROOT, asset="the measurement list", level="L4")
 def test_018_an_invented_record_that_a_known_interpreter_has_extended_passes(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
