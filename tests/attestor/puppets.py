@@ -1,6 +1,7 @@
 """Processes that do what a test says: tests/attacks/programs/puppet.c, one line at a time."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,10 +23,14 @@ def packet(message: local.Message) -> str:
     return message.encode().decode().replace("\n", "|")
 
 
+CHANNEL = 3
+"""PROCSEAL_FD of a launched program."""
+
+
 class Puppet:
     """A running puppet."""
 
-    def __init__(self, path: Path, *, uid: int, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, path: Path | str, *, uid: int, **options: Any) -> None:  # noqa: ANN401
         self.process: subprocess.Popen[str] = subprocess.Popen(
             [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             user=uid, group=uid, extra_groups=[], cwd="/", **options,
@@ -66,7 +71,7 @@ class Puppet:
         answer = self.say(line)
         assert answer == "done", answer
 
-    # The attestor's protocol
+    # The attestor's protocol: docs/protocol.md, section 2
 
     def receive(self) -> local.Message | None:
         """Return the next message, or None where the attestor has hung up."""
@@ -101,10 +106,31 @@ class Puppet:
         return self.receive()
 
 
+class Launched(Puppet):
+    """A puppet that the attestor launched; what is talked to is `attestor run`."""
+
+    def __init__(self, command: Sequence[str | Path], *, uid: int, directory: Path) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            user=uid, group=uid, extra_groups=[], cwd=directory,
+        )  # fmt: skip
+        assert self.hear() == "ready"
+        self.do(f"use {CHANNEL}")
+
+    def end(self) -> None:
+        """Let it end by itself: at the end of its input."""
+        self.process.communicate(timeout=20)
+
+    def meet(self, socket: Path) -> str:
+        """Return the nonce, which comes by itself."""
+        del socket
+        return str(self.expect(local.Nonce).nonce)
+
+
 def reasons(message: local.Message | None) -> list[str]:
     """Return the reason codes of a refusal."""
     assert isinstance(message, local.Refusal), message
     return [str(one.reason) for one in message.findings]
 
 
-__all__ = ["Puppet", "build", "packet", "reasons"]
+__all__ = ["Launched", "Puppet", "build", "packet", "reasons"]

@@ -21,7 +21,7 @@ from attestor.enrolment import identify
 from attestor.tpm import Tpm
 from evidence.ima import Record
 from swtpm import Manufacturer, SoftwareTpm
-from tests.attestor.puppets import Puppet, build
+from tests.attestor.puppets import Launched, Puppet, build
 from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record, sha256
 from verifier.client import call
 from verifier.policy import ReferenceSet
@@ -33,19 +33,25 @@ TRUST_DOMAIN = "example.org"
 AUDIENCE = "https://ledger.example.org"
 ATTACHED_ID = "spiffe://example.org/attached"
 LAUNCHED_ID = "spiffe://example.org/launched"
+OTHER_ID = "spiffe://example.org/other"
+SHORT_ID = "spiffe://example.org/short"
+"""Three for `nobody`, the last with a short lease, and one for `daemon`."""
+SHORT_LEASE_SECONDS = 4
 NOBODY = 65534
+DAEMON = 1
 OTHERS = ("/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/true")
 START_SECONDS = 20
 
 
-def workload(id_: str) -> str:
+def workload(id_: str, *, user: str = "nobody", lease: str = "5m") -> str:
     return "\n".join(
         (
             "version = 1",
             f'id = "{id_}"',
             'executable = { set = "puppets", file = "puppet" }',
             'mapped = ["system", "puppets"]',
-            'user = "nobody"',
+            f'user = "{user}"',
+            f'lease = "{lease}"',
             "any_starter = true",
             'minimum = "lab"',
             "[[use]]",
@@ -65,6 +71,7 @@ class World:
     port: int = 0
     puppet: Path = field(init=False)
     records: list[Record] = field(default_factory=list)
+    attestor_pid: int = 0
 
     def __post_init__(self) -> None:
         self.directory.chmod(0o755)
@@ -79,8 +86,25 @@ class World:
     def config(self) -> Path:
         return self.directory / "attestor.toml"
 
-    def start_puppet(self, *, uid: int = NOBODY, path: Path | None = None) -> Puppet:
+    def start_puppet(self, *, uid: int = NOBODY, path: Path | str | None = None) -> Puppet:
         return Puppet(path or self.puppet, uid=uid)
+
+    def copy_of_puppet(self, name: str, *, more: bytes = b"") -> Path:
+        """Return a copy of the puppet's program, `more` at its end."""
+        copy = self.puppet.with_name(name)
+        copy.write_bytes(self.puppet.read_bytes() + more)
+        copy.chmod(0o755)
+        return copy
+
+    def launch_puppet(self) -> "Launched":
+        """Have the attestor launch a puppet for `nobody`, whom a test then talks to."""
+        return Launched(
+            [
+                sys.executable, "-m", "attestor", "run", "--config", self.config, "--",
+                str(self.puppet),
+            ],
+            uid=NOBODY, directory=ROOT,
+        )  # fmt: skip
 
     def operator(self, verb: str, **arguments: object) -> Any:  # noqa: ANN401
         return call(self.directory / "state" / "verifier.sock", verb, **arguments)
@@ -167,6 +191,9 @@ class World:
         self.operator("put", kind="kernel-policy", text=KERNEL_POLICY.decode())
         self.operator("put", kind="workload", text=workload(ATTACHED_ID))
         self.operator("put", kind="workload", text=workload(LAUNCHED_ID))
+        self.operator("put", kind="workload", text=workload(OTHER_ID, user="daemon"))
+        short = workload(SHORT_ID, lease=f"{SHORT_LEASE_SECONDS}s")
+        self.operator("put", kind="workload", text=short)
 
     def allow(self) -> None:
         with Tpm(self.tcti) as tpm:
@@ -228,6 +255,7 @@ def open_world(
     with ExitStack() as ends:
         directory = Path(mkdtemp(prefix="procseal-"))
         ends.callback(shutil.rmtree, directory)
+        ends.callback(lambda: print(world.log()))
         tcti = ends.enter_context(tpm)
         world = World(directory, tcti, port=21000 + hash(str(directory)) % 8000)
         world.boot()
@@ -237,6 +265,6 @@ def open_world(
         ends.enter_context(world.running("verifier"))
         world.wait_until((directory / "state" / "verifier.sock").exists, "the verifier starts")
         world.configure()
-        ends.enter_context(world.running("attestor"))
+        world.attestor_pid = ends.enter_context(world.running("attestor")).pid
         world.wait_until(world.socket.exists, "the attestor starts")
         yield world

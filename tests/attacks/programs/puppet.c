@@ -27,11 +27,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/prctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -127,6 +128,8 @@ static void from_child(char *text, int with_descriptor)
 static void receive_packet(void)
 {
 	static char text[MOST];
+	struct timeval patience = {.tv_sec = 30};
+	setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	ssize_t length = recv(channel, text, sizeof text - 1, 0);
 	if (length < 0) {
 		say("failed %s", strerror(errno));
@@ -203,6 +206,7 @@ static int poke(void)
 static int stay(void *unused)
 {
 	(void)unused;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
 		pause();
 	return 0;
