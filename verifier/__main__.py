@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         run: Run = arguments.run
         return run(arguments)
     except Rejected as rejected:
-        return _refused({"verdict": "refused", "findings": findings_json(rejected.findings)})
+        verdict = {"verdict": "refused", "findings": findings_json(rejected.findings)}
+        return _refused(verdict, is_json=arguments.json)
     except client.Refused as refused:
         _refused(refused.verdict, is_json=arguments.json)
         return MISUSED if refused.is_malformed else NO
@@ -123,8 +124,6 @@ def _check_config(arguments: Arguments) -> int:
 
     config = Config.load(arguments.config)
     Doors.build(config).service.store.close()
-    if not config.ek_roots.is_dir() and config.require_ek_certificate:
-        raise Misconfigured(f"ek_roots: {config.ek_roots} is not a directory")
     return _tell(arguments, {"config": str(arguments.config), "verdict": "ok"}, "config", "verdict")
 
 

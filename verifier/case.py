@@ -17,6 +17,7 @@ from evidence import Malformed, cbor
 from evidence.messages import Challenge, Evidence, SignedMessage
 from verifier import plain
 from verifier.appraisal import appraise
+from verifier.bounds import demand_bounded
 from verifier.instance import verify_signed
 from verifier.keys import SigningKey
 from verifier.node import Checkpoint, Measured, Node
@@ -251,6 +252,7 @@ class Exported:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the file's value; raise Malformed if a single bit is not as it was exported."""
+        demand_bounded(data)
         match cbor.decode(data):
             case [str(kind), members] if kind == TYPE:
                 found = plain.unpack(cls, members)

@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
 from threading import Lock
 from typing import Self
 
@@ -134,7 +133,7 @@ class Service:
         self.config = config
         self.store = store
         self.keys = keys
-        self.roots = read_roots(config.ek_roots)
+        self.roots = read_roots(config)
         self._now = now
         self._random = random
         self.started = self.now()
@@ -395,6 +394,7 @@ class Service:
         boot. What another key says in the same boot is refused and changes nothing: else anybody
         could end a node's credentials.
         """
+        log.warning("%s: evidence refused: %s", snapshot.case.node.name, label(str(refusal)))
         seen = refusal.clock_seen if isinstance(refusal, Rejected) else None
         with self.transaction() as transaction:
             node = transaction.node(snapshot.case.node.name)
@@ -411,10 +411,10 @@ class Service:
             if seen is not None and seen != node.clock_value:
                 node.clock = plain.encode(ClockSeen, highest(seen, node.clock_value))
                 node.version += 1
-            is_proven = is_instance or seen is not None
-            if not is_proven and not self._has_room_for_stranger():
+            is_the_nodes = is_instance or is_rebooted
+            if not is_the_nodes and not self._has_room_for_stranger():
                 return
-            digest = self._keep(transaction, snapshot, refusal) if is_proven else b""
+            digest = self._keep(transaction, snapshot, refusal) if is_the_nodes else b""
             body = {"findings": refusal_json(refusal), "signer": signer.hex()}
             kind = Kind.EVIDENCE_REFUSED
             transaction.append(Entry(kind=kind, subject=node.name, body=body, evidence=digest))
@@ -544,9 +544,13 @@ class Service:
             return self._strangers[1] <= STRANGERS_PER_HOUR
 
 
-def read_roots(directory: Path) -> tuple[bytes, ...]:
+def read_roots(config: Config) -> tuple[bytes, ...]:
     """Return the certificates that EK certificates have to chain to, DER."""
-    return read_certificates(directory) if directory.is_dir() else ()
+    if not config.ek_roots.is_dir():
+        if config.require_ek_certificate:
+            raise Misconfigured(f"ek_roots: {config.ek_roots} is not a directory")
+        return ()
+    return read_certificates(config.ek_roots)
 
 
 def read_documents(transaction: Transaction, version: int) -> tuple[Document, ...]:
