@@ -312,6 +312,13 @@ def test_028_a_second_boot_aggregate(node: SimulatedNode, verifier: SimulatedVer
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
 
 
+@pytest.mark.attack(number=28, attacker=USER, asset=NODE)
+def test_028_a_users_file_of_that_name(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
+    """A path too long for the kernel shows as its last component: not a second boot."""
+    node.measure_record("boot_aggregate", sha256(b"x"), register=12)
+    verifier.judge(node.evidence(verifier.challenge()))
+
+
 # Names, sizes and shapes
 
 
@@ -525,6 +532,28 @@ def test_047_a_second_kernel_policy(
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
 
 
+@pytest.mark.attack(number=47, attacker=USER, asset=NODE)
+def test_047_a_user_who_runs_what_looks_like_a_kernel_policy(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """In the users' register neither the name nor the digest says that one was loaded."""
+    node.measure("home/user/ima-policy", b"#!/bin/sh", register=12)
+    node.measure("home/user/x", KERNEL_POLICY, register=12)
+    verifier.judge(node.evidence(verifier.challenge()))
+
+
+@pytest.mark.attack(number=45, attacker=ROOT, asset=NODE)
+def test_045_a_kernel_policy_that_is_only_critical_data(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Bytes that somebody let the kernel measure are not a policy that it has loaded."""
+    digest = sha256(KERNEL_POLICY)
+    data = make_record("x", digest, template="ima-buf", last=KERNEL_POLICY)
+    node.relist([*node.records[:2], data, *node.records[3:]])
+    expected = {Reason.KERNEL_POLICY_LATE}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
 @pytest.mark.attack(number=47, attacker=ROOT, asset=NODE)
 def test_047_a_kernel_policy_written_rule_by_rule(
     node: SimulatedNode, verifier: SimulatedVerifier
@@ -582,6 +611,13 @@ def test_087_a_program_of_a_user_is_nobodys_workload(
     process = node.new_process()
     verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
     assert reasons(only(verdict.processes)) == {Reason.PROCESS_NOT_MEASURED}
+
+
+def test_a_known_program_of_a_user_is_not_reported(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    node.measure("home/user/libc.so.6", SYSTEM_FILES[LIBC], register=12)
+    assert verifier.judge(node.evidence(verifier.challenge())).reported == ()
 
 
 @pytest.mark.attack(number=88, attacker=USER, asset=NODE)

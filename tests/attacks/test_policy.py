@@ -110,6 +110,19 @@ def test_097_a_stored_set_that_is_not_what_was_judged(
 
 
 @pytest.mark.attack(number=40, attacker="whoever writes to the database", asset="the stored set")
+def test_040_a_part_of_the_list_that_nothing_leads_to(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Asked for the rest where no checkpoint is kept, or for another rest than its own."""
+    verifier.judge(node.evidence(verifier.challenge()))
+    other = verifier.challenge(first_record=len(node.records) - 1)
+    assert verifier.refusal(node.evidence(other)) == {Reason.BOOT_CHANGED}
+    rest = verifier.challenge()
+    verifier.checkpoint = None
+    assert verifier.refusal(node.evidence(rest)) == {Reason.BOOT_CHANGED}
+
+
+@pytest.mark.attack(number=40, attacker="whoever writes to the database", asset="the stored set")
 def test_040_registers_that_are_not_the_checkpoints(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:

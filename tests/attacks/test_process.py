@@ -222,6 +222,16 @@ def test_054_a_golden_program_that_no_record_mentions(
     assert why(verifier, node.new_process()) == {Reason.PROCESS_NOT_MEASURED}
 
 
+@pytest.mark.attack(number=43, attacker=ROOT, asset=IDENTITY)
+def test_043_a_golden_program_that_was_measured_as_data(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Critical data of the same digest does not say that a file was executed."""
+    node.relist([one for one in node.records if b"payments" not in one.data])
+    node.measure_buffer("payments", PROGRAM_FILES[PROGRAM])
+    assert why(verifier, node.new_process()) == {Reason.PROCESS_NOT_MEASURED}
+
+
 # Who asks
 
 
@@ -555,6 +565,17 @@ def test_121_a_certification_by_another_key(
     process = node.new_process()
     forged = SimulatedTpm("software").signature(process.new.certification)
     process = replace(process, new=replace(process.new, signature=forged))
+    assert why(verifier, process) == {Reason.PROCESS_KEY_CERTIFICATION}
+
+
+@pytest.mark.attack(number=13, attacker=ROOT, asset="the credential")
+@pytest.mark.parametrize("change", [{"hash": tpm.ALG_SHA1}, {"hash": 0}])
+def test_013_a_certification_by_another_scheme(
+    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, int]
+) -> None:
+    process = node.new_process()
+    signature = replace(tpm.Signature.decode(process.new.signature), **change).encode()
+    process = replace(process, new=replace(process.new, signature=signature))
     assert why(verifier, process) == {Reason.PROCESS_KEY_CERTIFICATION}
 
 

@@ -258,6 +258,24 @@ def test_011_an_unclean_shutdown_is_reported_and_refuses_nothing(
     assert [finding.reason for finding in verdict.reported] == [Reason.QUOTE_CLOCK_UNSAFE]
 
 
+@pytest.mark.attack(number=11, attacker="a power cut", asset="the node's verdict")
+def test_011_a_clock_that_repeats_after_a_power_cut(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """A higher reset count is another boot, whatever its clock says."""
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.reboot()
+    node.tpm.clock = 5
+    assert verifier.judge(node.evidence(verifier.challenge())).forgets_known
+
+
+def test_a_tpm_that_has_never_been_reset(verifier: SimulatedVerifier) -> None:
+    node = verifier.peer
+    node.tpm.reset_count = 0
+    assert verifier.judge(node.evidence(verifier.challenge())).forgets_known
+    assert not verifier.judge(node.evidence(verifier.challenge())).forgets_known
+
+
 @pytest.mark.attack(number=12, attacker="root on another node", asset="the node's verdict")
 def test_012_an_honest_quote_of_another_node(
     node: SimulatedNode, verifier: SimulatedVerifier

@@ -135,6 +135,8 @@ def test_which_record_is_asked_for_first(node: SimulatedNode, verifier: Simulate
     known = verifier.node
     records = len(node.records)
     assert first_record_wanted(known, checkpoint, signer=me, policy=policy) == records
+    forgotten = replace(known, clock=None)
+    assert first_record_wanted(forgotten, checkpoint, signer=me, policy=policy) == records
     other = sha256(b"another instance")
     assert first_record_wanted(known, checkpoint, signer=other, policy=policy) == 0
     moved = replace(policy, user_register=11)
