@@ -150,9 +150,7 @@ class Collector:
         core = Wanted(node=self.machine.node, core=subject.core.encode())
         await self._ask("/v1/wanted", core, WantedAnswer)
         key = await self.tpm.run(lambda tpm: tpm.create_process_key(subject.core_hash))
-        if subject.secrets is None:
-            raise Refused(subject.findings)
-        subject.secrets.process_key = key
+        subject.own_secrets().process_key = key
         subject.key_name = key.name
 
     async def judge(self, subject: Subject) -> None:
@@ -206,6 +204,10 @@ class Collector:
             except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
                 log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
                 self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])
+                delay = self.interval_seconds
+            except Exception as error:
+                log.exception("the round failed")
+                self._refuse_all([Finding(reason=str(Local.INTERNAL), what=type(error).__name__)])
                 delay = self.interval_seconds
             await asyncio.sleep(delay)
             if not (self._waiting or self._refreshes):
@@ -265,7 +267,11 @@ class Collector:
         waiting = [one.subject for one in list(self._waiting.values())[:MOST_NEW]]
         asked = {one.key_name: one for one in (*self.known.values(), *waiting)}
         for last in range(LOOK_TRIES - 1, -1, -1):
-            seen = await self._look_at(asked)
+            seen = {
+                name: one
+                for name, one in (await self._look_at(asked)).items()
+                if asked[name].secrets is not None  # it may have ended since its look
+            }
             body = self._body(asked, seen)
             quoted = await self._quote(challenge, body)
             records = await self.measurement_list.run(
@@ -327,8 +333,7 @@ class Collector:
                 known.append(KnownProcess(key_name=name, look=one.look))
                 continue
             subject = asked[name]
-            assert subject.secrets is not None
-            key = subject.secrets.process_key
+            key = subject.own_secrets().process_key
             assert key is not None
             new.append(
                 NewProcess(
@@ -397,8 +402,7 @@ class Collector:
         if not outcome.grant:
             raise Refused([_finding(one) for one in outcome.findings] or [_SILENT])
         assert self._keys is not None
-        assert subject.secrets is not None
-        chain = subject.secrets.chain
+        chain = subject.own_secrets().chain
         granted = grant.read(
             outcome.grant,
             self._keys,
@@ -412,6 +416,7 @@ class Collector:
             raise refuse(Local.PROCESS_CHANGED, subject.label)
         chain = await self._chain(subject, granted)
         token = grant.open_token(granted, key=chain.key) if granted.ciphertext else ""
+        # The process may have ended while the TPM worked: then its keys are gone, and it is out.
         subject.accept(granted, token, chain, quoted)
         subject.look, subject.glance = seen.look, seen.glance
         self.known[subject.key_name] = subject
@@ -421,8 +426,8 @@ class Collector:
 
     async def _chain(self, subject: Subject, granted: grant.Grant) -> Chain:
         """Return the key that this grant's token is under."""
-        assert subject.secrets is not None
-        held, key = subject.secrets.chain, subject.secrets.process_key
+        own = subject.own_secrets()
+        held, key = own.chain, own.process_key
         if held is None:
             assert key is not None
             opened = await self.tpm.run(

@@ -114,14 +114,20 @@ class Subject:
         """What people read of it."""
         return f"pid {self.core.pid}, uid {self.core.uid}"
 
+    def own_secrets(self) -> Secrets:
+        """Return the keys; raise Refused where they are forgotten, which can be at any time."""
+        if self.secrets is None:
+            raise Refused(self.findings)
+        return self.secrets
+
     def accept(self, granted: grant.Grant, token: str, chain: Chain, quoted: float) -> None:
         """Take a grant whose token, if it has one, is open; the lease runs from the quote."""
-        assert self.secrets is not None
-        self.secrets.chain = chain
-        self.secrets.process_key = None
+        own = self.own_secrets()
+        own.chain = chain
+        own.process_key = None
         if token:
             claims = wit.read_unverified(token)
-            if claims.use_key != crypto.point_of(self.secrets.use_key):
+            if claims.use_key != crypto.point_of(own.use_key):
                 raise refuse(Local.PROCESS_CHANGED, "the token's key")
             self.token, self.claims = token, claims
         self.findings = ()
@@ -167,10 +173,9 @@ class Subject:
         if audience not in claims.procseal.audiences:
             allowed = ", ".join(claims.procseal.audiences)
             raise refuse(Local.AUDIENCE, "audience", expected=allowed, found=audience)
-        assert self.secrets is not None
         return wpt.make(
             token=self.token,
-            key=self.secrets.use_key,
+            key=self.own_secrets().use_key,
             audience=audience,
             method=method,
             url=url,

@@ -32,6 +32,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="looks at other users' processes"),
 ]
 
+WRONG_NONCE = local.Nonce(nonce="0" * 64)
+WRONG_OBTAIN = local.Obtain(nonce=WRONG_NONCE.nonce)
 NOT_FROM_PROCESS = ["local.message-not-from-the-process"]
 
 
@@ -206,12 +208,12 @@ def until_executed(pid: int, path: str) -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        pytest.param(f"give {packet(local.Obtain(nonce='0' * 64))}", "local.nonce-wrong", id="nonce"),
+        pytest.param(f"give {packet(WRONG_OBTAIN)}", "local.nonce-wrong", id="nonce"),
         pytest.param("give procseal/1 obtain|", "local.malformed", id="no nonce"),
         pytest.param("give procseal/1 conquer|", "local.malformed", id="unknown verb"),
         pytest.param("give hello", "local.malformed", id="no message"),
         pytest.param(f"send {packet(local.Token())}", "local.unexpected-message", id="too early"),
-        pytest.param(f"give {packet(local.Nonce(nonce='0' * 64))}", "local.unexpected-message", id="ours"),
+        pytest.param(f"give {packet(WRONG_NONCE)}", "local.unexpected-message", id="ours"),
     ],
 )  # fmt: skip
 def test_another_answer(world: World, puppet: Puppet, message: str, expected: str) -> None:
