@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from attestor.config import DEFAULT_PATH, Config, Misconfigured
 from attestor.failed import Failed, NotFirst
+
+SOCKET = Path("/run/procseal/attestor.sock")
 
 YES, NO, MALFORMED, COULD_NOT_TELL = 0, 1, 2, 3
 
@@ -74,6 +77,17 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         return one
 
+    def add_asking(
+        name: str, help_: str, command: Callable[[argparse.Namespace], int]
+    ) -> argparse.ArgumentParser:
+        one = add(name, help_, command)
+        one.add_argument(
+            "--socket",
+            type=Path,
+            help=f"of the attestor; default: the configuration's, or {SOCKET}",
+        )
+        return one
+
     add("check-node", "Say, link by link, what this machine could prove now", _check_node)
     add("ek", "Print the hash of the endorsement key, for an inventory", _ek)
     add("enrol", "Introduce this TPM to the verifier", partial(_asking, _enrol))
@@ -83,10 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="an attestor has run in this boot, and an operator will approve another",
     )
-    running = add("run", "Launch a program, tied to the attestor that runs", partial(_asking, _run))
+    running = add_asking(
+        "run", "Launch a program, tied to the attestor that runs", partial(_asking, _run)
+    )
     running.add_argument("--user", default="", help="for root: run it as this user")
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
-    add("status", "Say what the attestor that runs is doing", partial(_asking, _status))
+    add_asking("status", "Say what the attestor that runs is doing", partial(_asking, _status))
     add("check-config", "Say whether the configuration can be used", _check_config)
     add("sample-config", "Print a configuration with every option and its default", _sample)
     return parser
@@ -164,14 +180,22 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from attestor.run import run
 
-    config = Config.load(arguments.config)
-    return run(config.socket, arguments.argv, user=arguments.user)
+    return run(_socket(arguments), arguments.argv, user=arguments.user)
+
+
+def _socket(arguments: argparse.Namespace) -> Path:
+    """Return where the attestor listens; its configuration may be for its own eyes only."""
+    if arguments.socket is not None:
+        return Path(arguments.socket)
+    if arguments.config == DEFAULT_PATH and not os.access(DEFAULT_PATH, os.R_OK):
+        return SOCKET
+    return Config.load(arguments.config).socket
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from attestor.run import status
 
-    found = json.loads(status(Config.load(arguments.config).socket))
+    found = json.loads(status(_socket(arguments)))
     operations = found["tpm_operations"]
     accepted = "accepted" if found["accepted"] else "not accepted"
     findings = ", ".join(found["findings"]) or "nothing wrong"

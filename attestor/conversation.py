@@ -107,6 +107,7 @@ async def _converse(
     with _pinned() as pins, _waiting(services, peer) as done_waiting:
         opening = await _open(channel, peer, services, pins)
         try:
+            _check_namespace(opening, peer)
             if not opening.packet.is_from(peer):
                 raise refuse(Local.NOT_FROM_PROCESS, peer.label)
             if command is not None and not isinstance(opening.message, local.Obtain):
@@ -179,6 +180,16 @@ def _looking(peer: Peer) -> Iterator[None]:
         raise refuse(Local.LOOK_FAILED, peer.label, found=str(error)) from error
 
 
+def _check_namespace(opening: Opening, peer: Peer) -> None:
+    """Refuse where a sender cannot be known.
+
+    Whoever owns a pid namespace can put any pid of it into SCM_CREDENTIALS, and SCM_PIDFD follows.
+    """
+    if peer.proof != "child" and not opening.look.is_pid_namespace_initial_owned:
+        expected = "a pid namespace owned by the initial user namespace"
+        raise refuse(Local.NAMESPACE, peer.label, expected=expected)
+
+
 def _check_answer(opening: Opening, peer: Peer, executable: bytes) -> None:
     """Check everything about (4) but its sender, and what the first look said."""
     message = opening.message
@@ -189,15 +200,10 @@ def _check_answer(opening: Opening, peer: Peer, executable: bytes) -> None:
     if len(opening.packet.descriptors) != 1:
         found = f"{len(opening.packet.descriptors)} descriptors"
         raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="one", found=found)
-    if peer.proof == "child":
-        if opening.look.executable.digest != executable:
-            found = f"sha256:{opening.look.executable.digest.hex()}"
-            expected = f"sha256:{executable.hex()}, as launched"
-            raise refuse(Local.PROCESS_CHANGED, peer.label, expected=expected, found=found)
-    elif not opening.look.is_pid_namespace_initial_owned:
-        # Whoever owns a pid namespace can put any pid of it into SCM_CREDENTIALS.
-        expected = "a pid namespace owned by the initial user namespace"
-        raise refuse(Local.NAMESPACE, peer.label, expected=expected)
+    if peer.proof == "child" and opening.look.executable.digest != executable:
+        found = f"sha256:{opening.look.executable.digest.hex()}"
+        expected = f"sha256:{executable.hex()}, as launched"
+        raise refuse(Local.PROCESS_CHANGED, peer.label, expected=expected, found=found)
 
 
 async def _serve(

@@ -28,14 +28,7 @@ CHANNEL = 3
 
 
 class Puppet:
-    """A running puppet."""
-
-    def __init__(self, path: Path | str, *, uid: int, **options: Any) -> None:  # noqa: ANN401
-        self.process: subprocess.Popen[str] = subprocess.Popen(
-            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            user=uid, group=uid, extra_groups=[], cwd="/", **options,
-        )  # fmt: skip
-        assert self.hear() == "ready"
+    """A running puppet, whatever it runs on."""
 
     def __enter__(self) -> Self:
         return self
@@ -44,22 +37,16 @@ class Puppet:
         self.end()
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def hear(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().rstrip("\n")
+        """Kill it."""
+        raise NotImplementedError
 
     def tell(self, line: str) -> None:
         """Tell it something and do not wait for the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
+        raise NotImplementedError
+
+    def hear(self) -> str:
+        """Return the next line that it says."""
+        raise NotImplementedError
 
     def say(self, line: str) -> str:
         """Tell it something, and return what it answers."""
@@ -106,7 +93,35 @@ class Puppet:
         return self.receive()
 
 
-class Launched(Puppet):
+class LocalPuppet(Puppet):
+    """A puppet on this machine."""
+
+    def __init__(self, path: Path | str, *, uid: int, **options: Any) -> None:  # noqa: ANN401
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            user=uid, group=uid, extra_groups=[], cwd="/", **options,
+        )  # fmt: skip
+        assert self.hear() == "ready"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+
+class Launched(LocalPuppet):
     """A puppet that the attestor launched; what is talked to is `attestor run`."""
 
     def __init__(self, command: Sequence[str | Path], *, uid: int, directory: Path) -> None:
@@ -133,4 +148,4 @@ def reasons(message: local.Message | None) -> list[str]:
     return [str(one.reason) for one in message.findings]
 
 
-__all__ = ["Launched", "Puppet", "build", "packet", "reasons"]
+__all__ = ["Launched", "LocalPuppet", "Puppet", "build", "packet", "reasons"]

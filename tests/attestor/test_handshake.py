@@ -15,7 +15,7 @@ import pytest
 
 from credential import local, wit
 from swtpm import Manufacturer, SoftwareTpm
-from tests.attestor.puppets import Puppet, packet, reasons
+from tests.attestor.puppets import LocalPuppet, Puppet, packet, reasons
 from tests.attestor.world import (
     ATTACHED_ID,
     AUDIENCE,
@@ -44,7 +44,7 @@ def world(manufacturer: Manufacturer, make_tpm: Callable[[], SoftwareTpm]) -> It
 
 
 @pytest.fixture
-def puppet(world: World) -> Iterator[Puppet]:
+def puppet(world: World) -> Iterator[LocalPuppet]:
     with world.start_puppet() as one:
         yield one
 
@@ -150,7 +150,9 @@ def test_exec_is_noticed_without_a_request(world: World, puppet: Puppet) -> None
     cause_is(world, credential, "process.executed", seconds=1)
 
 
-def test_exec_while_a_relative_keeps_the_old_memory_alive(world: World, puppet: Puppet) -> None:
+def test_exec_while_a_relative_keeps_the_old_memory_alive(
+    world: World, puppet: LocalPuppet
+) -> None:
     credential = granted(puppet.obtain(world.socket, ATTACHED_ID), world)
     puppet.do("leave")
     cause_is(world, credential, "process.executed")
@@ -171,7 +173,7 @@ def cause_is(
     assert found["cause"] == cause
 
 
-def test_a_golden_messenger(world: World, puppet: Puppet, handover: Path) -> None:
+def test_a_golden_messenger(world: World, puppet: LocalPuppet, handover: Path) -> None:
     """A thief connects, becomes a golden `cat`, and has it carry his words.
 
     Everything about the message is right but one thing: `cat` gives no descriptor along.
@@ -216,7 +218,7 @@ def until_executed(pid: int, path: str) -> None:
         pytest.param(f"give {packet(WRONG_NONCE)}", "local.unexpected-message", id="ours"),
     ],
 )  # fmt: skip
-def test_another_answer(world: World, puppet: Puppet, message: str, expected: str) -> None:
+def test_another_answer(world: World, puppet: LocalPuppet, message: str, expected: str) -> None:
     puppet.meet(world.socket)
     puppet.do(message)
     assert reasons(puppet.receive()) == [expected]
@@ -240,10 +242,12 @@ def test_an_identity_of_another_user(world: World, puppet: Puppet) -> None:
 
 @pytest.mark.attack(number=123, attacker="an ordinary user", asset="another process's identity")
 def test_credentials_forged_in_a_pid_namespace_of_ones_own(world: World, puppet: Puppet) -> None:
+    """Its child, root in there, may name it as the sender of what the child sends."""
     puppet.do("namespaces")
     nonce = puppet.meet(world.socket)
-    refused = puppet.answer(nonce, ATTACHED_ID)
-    assert reasons(refused) == ["local.pid-namespace-not-trusted"]
+    message = packet(local.Obtain(nonce=nonce, id=ATTACHED_ID))
+    puppet.do(f"child-forged-give 1 {message}")
+    assert reasons(puppet.receive()) == ["local.pid-namespace-not-trusted"]
 
 
 # What runs
@@ -261,7 +265,7 @@ def test_a_deleted_executable(world: World) -> None:
 def test_a_golden_program_in_memory(world: World) -> None:
     memory = os.memfd_create("puppet")
     os.write(memory, world.puppet.read_bytes())
-    with Puppet(f"/proc/self/fd/{memory}", uid=NOBODY, pass_fds=[memory]) as puppet:
+    with LocalPuppet(f"/proc/self/fd/{memory}", uid=NOBODY, pass_fds=[memory]) as puppet:
         os.close(memory)
         found = reasons(puppet.obtain(world.socket, ATTACHED_ID))
     assert {"process.file-deleted", "process.file-on-unmeasured-file-system"} <= set(found)
@@ -374,7 +378,7 @@ class Crowd:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.puppets: list[Puppet] = []
+        self.puppets: list[LocalPuppet] = []
 
     def __enter__(self) -> None:
         for _ in range(20):

@@ -11,7 +11,7 @@ import pytest
 
 from attestor.peer import Kernel, Packet, Peer, listen, receive
 from credential import Refused
-from tests.attestor.puppets import Puppet
+from tests.attestor.puppets import LocalPuppet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="starts programs of other users")
 
@@ -30,9 +30,9 @@ class Meeting:
     listener: socket.socket
     kernel: Kernel
     path: Path
-    start: Callable[[], Puppet]
+    start: Callable[[], LocalPuppet]
 
-    def connect(self) -> tuple[Puppet, socket.socket, Peer]:
+    def connect(self) -> tuple[LocalPuppet, socket.socket, Peer]:
         puppet = self.start()
         puppet.do(f"connect {self.path}")
         connection, _ = self.listener.accept()
@@ -49,10 +49,10 @@ def meeting(
     if (kernel.has_peer_pidfd, kernel.has_pidfs) > (ours.has_peer_pidfd, ours.has_pidfs):
         pytest.skip("this kernel has no such thing")
     assert kernel.peer_proof == request.param
-    puppets: list[Puppet] = []
+    puppets: list[LocalPuppet] = []
 
-    def start() -> Puppet:
-        puppets.append(Puppet(puppet_path, uid=UID))
+    def start() -> LocalPuppet:
+        puppets.append(LocalPuppet(puppet_path, uid=UID))
         return puppets[-1]
 
     path = open_directory / "socket"

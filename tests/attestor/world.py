@@ -21,7 +21,7 @@ from attestor.enrolment import identify
 from attestor.tpm import Tpm
 from evidence.ima import Record
 from swtpm import Manufacturer, SoftwareTpm
-from tests.attestor.puppets import Launched, Puppet, build
+from tests.attestor.puppets import Launched, LocalPuppet, build
 from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record, sha256
 from verifier.client import call
 from verifier.policy import ReferenceSet
@@ -86,8 +86,8 @@ class World:
     def config(self) -> Path:
         return self.directory / "attestor.toml"
 
-    def start_puppet(self, *, uid: int = NOBODY, path: Path | str | None = None) -> Puppet:
-        return Puppet(path or self.puppet, uid=uid)
+    def start_puppet(self, *, uid: int = NOBODY, path: Path | str | None = None) -> LocalPuppet:
+        return LocalPuppet(path or self.puppet, uid=uid)
 
     def copy_of_puppet(self, name: str, *, more: bytes = b"") -> Path:
         """Return a copy of the puppet's program, `more` at its end."""

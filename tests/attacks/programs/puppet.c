@@ -6,6 +6,7 @@
  *   send TEXT             a packet, | as line ends     give TEXT       the same with a descriptor
  *   child-send TEXT       a child sends it             child-give TEXT
  *   forged-give PID TEXT  with SCM_CREDENTIALS that name another pid
+ *   child-forged-give PID TEXT
  *   exec PATH [ARG...]    become another program, with the socket at descriptor 9
  *   speak PATH            become another program, whose output goes to the socket
  *   pass PATH             give the socket away         take PATH       take one that is given
@@ -114,13 +115,13 @@ static int give_packet(char *text, pid_t pid)
 	return result;
 }
 
-static void from_child(char *text, int with_descriptor)
+static void from_child(char *text, int with_descriptor, pid_t pid)
 {
 	int status = 0;
 	fflush(stdout);
 	pid_t child = fork();
 	if (child == 0)
-		_exit((with_descriptor ? give_packet(text, 0) : send_packet(text, -1, 0)) < 0);
+		_exit((with_descriptor ? give_packet(text, pid) : send_packet(text, -1, pid)) < 0);
 	waitpid(child, &status, 0);
 	done(WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1);
 }
@@ -353,13 +354,17 @@ static void obey(char *line)
 	} else if ((rest = after(line, "give"))) {
 		done(give_packet((char *)rest, 0));
 	} else if ((rest = after(line, "child-send"))) {
-		from_child((char *)rest, 0);
+		from_child((char *)rest, 0, 0);
 	} else if ((rest = after(line, "child-give"))) {
-		from_child((char *)rest, 1);
+		from_child((char *)rest, 1, 0);
 	} else if ((rest = after(line, "forged-give"))) {
 		char *text;
 		pid_t pid = (pid_t)strtol(rest, &text, 10);
 		done(give_packet(text + 1, pid));
+	} else if ((rest = after(line, "child-forged-give"))) {
+		char *text;
+		pid_t pid = (pid_t)strtol(rest, &text, 10);
+		from_child(text + 1, 1, pid);
 	} else if ((rest = after(line, "exec"))) {
 		become((char *)rest, KEPT);
 	} else if ((rest = after(line, "speak"))) {
