@@ -105,6 +105,17 @@ def test_a_process_that_names_no_identity(node: SimulatedNode, verifier: Simulat
     assert one.workload.id == node.identity
 
 
+@pytest.mark.parametrize(
+    ("binding", "peer_proof"), [("attached", "pidfd"), ("attached", "pid"), ("launched", "child")]
+)
+def test_a_kernel_without_pidfs(
+    node: SimulatedNode, verifier: SimulatedVerifier, binding: str, peer_proof: str
+) -> None:
+    core = {"binding": binding, "peer_proof": peer_proof, "pidfs_inode": 0}
+    process = node.new_process(core=core, look={"pidfs_inode": 0})
+    assert accepted(verifier.judge(node.evidence(verifier.challenge(), new=[process])))
+
+
 def test_a_new_boot_and_a_new_policy_at_once(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
