@@ -271,6 +271,23 @@ def test_101_a_certificate_that_is_none(node: SimulatedNode, bend: Any) -> None:
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
+def test_101_a_certificate_whose_key_cannot_be_read(
+    node: SimulatedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RSAES-OAEP keys of old chips: the chain may hold, and yet nobody knows for which key."""
+    monkeypatch.setattr(crypto, "ek_certificate_spki", lambda _: None)
+    assert why(node.enrol_message()) == {Reason.ENROL_EK_CERTIFICATE}
+
+
+def test_a_certificate_that_nobody_asked_for_need_not_chain(node: SimulatedNode) -> None:
+    """The inventory alone decides, where the operator has said so."""
+    certificate = SimulatedManufacturer("unknown").certify(node.tpm.ek_key.public_key())
+    enrol = node.enrol_message(ek_certificate=certificate)
+    assert judge(enrol, require_certificate=False).is_allowed
+    assert not judge(enrol, require_certificate=False, inventory=()).is_allowed
+
+
+@pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
 def test_101_a_missing_certificate(node: SimulatedNode) -> None:
     enrol = node.enrol_message(ek_certificate=b"")
     assert why(enrol) == {Reason.ENROL_EK_CERTIFICATE_MISSING}

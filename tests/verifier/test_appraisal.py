@@ -105,6 +105,13 @@ def test_a_process_that_names_no_identity(node: SimulatedNode, verifier: Simulat
     assert one.workload.id == node.identity
 
 
+def test_an_executable_need_not_be_among_the_mapped_files(node: SimulatedNode) -> None:
+    workload = replace(node.policy().workloads[0], mapped=("debian-12",))
+    verifier = SimulatedVerifier(node, workloads=(workload,))
+    process = node.new_process()
+    assert accepted(verifier.judge(node.evidence(verifier.challenge(), new=[process])))
+
+
 @pytest.mark.parametrize(
     ("binding", "peer_proof"), [("attached", "pidfd"), ("attached", "pid"), ("launched", "child")]
 )
