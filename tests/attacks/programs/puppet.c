@@ -121,9 +121,10 @@ static void from_child(char *text, int with_descriptor, pid_t pid)
 	fflush(stdout);
 	pid_t child = fork();
 	if (child == 0)
-		_exit((with_descriptor ? give_packet(text, pid) : send_packet(text, -1, pid)) < 0);
+		_exit((with_descriptor ? give_packet(text, pid) : send_packet(text, -1, pid)) ? errno : 0);
 	waitpid(child, &status, 0);
-	done(WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1);
+	errno = WEXITSTATUS(status);
+	done(errno == 0 ? 0 : -1);
 }
 
 static void receive_packet(void)
@@ -237,14 +238,13 @@ static int write_file(const char *path, const char *text)
 
 static int own_user_namespace(int more)
 {
-	char map[64];
-	snprintf(map, sizeof map, "0 %d 1\n", (int)getuid());
-	if (unshare(CLONE_NEWUSER | more) < 0)
+	char uids[64], gids[64];
+	snprintf(uids, sizeof uids, "0 %d 1\n", (int)getuid());
+	snprintf(gids, sizeof gids, "0 %d 1\n", (int)getgid());
+	if (unshare(CLONE_NEWUSER | more) < 0 || write_file("/proc/self/setgroups", "deny") < 0)
 		return -1;
-	return write_file("/proc/self/setgroups", "deny") < 0 ? -1 : write_file("/proc/self/uid_map", map);
+	return write_file("/proc/self/uid_map", uids) < 0 ? -1 : write_file("/proc/self/gid_map", gids);
 }
-
-
 
 static long raw(long number, long a, long b, long c, long d, long e)
 {
