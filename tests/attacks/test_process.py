@@ -88,7 +88,7 @@ def test_049_an_executable_that_is_not_mapped(
 @pytest.mark.attack(number=49, attacker=USER, asset=IDENTITY)
 @pytest.mark.parametrize("change", [{"inode": 1}, {"device": 1}])
 def test_049_a_decoy_of_the_same_bytes(
-    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, int]
+    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, Any]
 ) -> None:
     """The mapped copy is another file than the one that was executed."""
     process = node.new_process()
@@ -571,7 +571,7 @@ def test_121_a_certification_by_another_key(
 @pytest.mark.attack(number=13, attacker=ROOT, asset="the credential")
 @pytest.mark.parametrize("change", [{"hash": tpm.ALG_SHA1}, {"hash": 0}])
 def test_013_a_certification_by_another_scheme(
-    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, int]
+    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, Any]
 ) -> None:
     process = node.new_process()
     signature = replace(tpm.Signature.decode(process.new.signature), **change).encode()
@@ -700,7 +700,7 @@ def test_a_process_that_two_workloads_want(node: SimulatedNode) -> None:
     ],
 )
 def test_130_one_malformed_record_among_good_ones(
-    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, bytes], expected: Reason
+    node: SimulatedNode, verifier: SimulatedVerifier, change: dict[str, Any], expected: Reason
 ) -> None:
     before, bad, after = (node.new_process() for _ in range(3))
     bad = replace(bad, new=replace(bad.new, **change))

@@ -1,7 +1,6 @@
 """Values of every format of `evidence/`, for property tests."""
 
 from dataclasses import fields
-from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ from evidence.messages import (
     WantedAnswer,
 )
 from evidence.process import CoreRecord
-from evidence.shapes import Message, Shape
+from evidence.shapes import Message
 
 MESSAGES: tuple[type[Message], ...] = (
     Enrol,
@@ -52,11 +51,16 @@ _PLAIN: dict[object, st.SearchStrategy[Any]] = {
 }
 
 
-@cache
+_BUILT: dict[Any, st.SearchStrategy[Any]] = {}
+
+
 def shapes(kind: type[Shape]) -> st.SearchStrategy[Any]:
     """Return values of a message or of a part of one."""
-    hints = get_type_hints(kind)
-    return st.builds(kind, **{field.name: _member(hints[field.name]) for field in fields(kind)})
+    if kind not in _BUILT:
+        hints = get_type_hints(kind)
+        members = {field.name: _member(hints[field.name]) for field in fields(kind)}
+        _BUILT[kind] = st.builds(kind, **members)
+    return _BUILT[kind]
 
 
 def _member(hint: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401 - a type
