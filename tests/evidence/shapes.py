@@ -23,7 +23,7 @@ from evidence.messages import (
     WantedAnswer,
 )
 from evidence.process import CoreRecord
-from evidence.shapes import Message
+from evidence.shapes import Message, Shape
 
 MESSAGES: tuple[type[Message], ...] = (
     Enrol,
