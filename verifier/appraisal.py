@@ -39,13 +39,14 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
     `signer` is SHA-256 of the key that signed the message (`verify_signed`); `challenge` is the
     one that was asked, spent already; `measured` is the stored set that the checkpoint commits
     to. Malformed is raised as it is. Anything unexpected is a rejection too, never an accept,
-    and every rejection after the quote's signature held carries the clock that it showed.
+    and every rejection of a quote that was made for the challenge carries the clock that it showed.
     """
     seen: ClockSeen | None = None
     try:
         require_policy(policy, checkpoint, node.name)
         signed = verify_signature(evidence, node)
-        seen = highest(signed.clock_seen, node.clock)
+        if signed.answers(evidence, challenge):
+            seen = highest(signed.clock_seen, node.clock)
         domain = policy.trust_domain
         quote = verify_quote(
             signed, evidence=evidence, challenge=challenge, node=node, trust_domain=domain, now=now

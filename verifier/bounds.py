@@ -9,6 +9,8 @@ from evidence.cursor import Cursor
 
 MOST_ITEMS = 1 << 17
 """Of one message. An array of 65536 key Names, each an item, and all else that evidence has."""
+MOST_BODY_ITEMS = 1 << 20
+"""Of a body, which is bytes within a message: some 10,000 processes."""
 DEEPEST = 16
 """Arrays within arrays; evidence has four."""
 
@@ -16,7 +18,7 @@ _BYTES, _TEXT, _ARRAY, _MAP, _TAG = 2, 3, 4, 5, 6
 _ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
-def demand_bounded(data: bytes) -> None:
+def demand_bounded(data: bytes, most_items: int = MOST_ITEMS) -> None:
     """Raise Malformed if the CBOR in `data` has too many items or is too deep."""
     cursor = Cursor(data)
     waiting = [1]
@@ -30,8 +32,8 @@ def demand_bounded(data: bytes) -> None:
         within = _step_over(cursor)
         if within:
             waiting.append(within)
-        if items > MOST_ITEMS or len(waiting) > DEEPEST:
-            raise Malformed(f"expected at most {MOST_ITEMS} items, {DEEPEST} deep")
+        if items > most_items or len(waiting) > DEEPEST:
+            raise Malformed(f"expected at most {most_items} items, {DEEPEST} deep")
 
 
 def _step_over(cursor: Cursor) -> int:

@@ -107,6 +107,7 @@ def judge_enrolment(  # noqa: PLR0913 - everything that the decision depends on
     findings = (
         *_name(enrol.node),
         *_taken(enrol, holder, ek_holder),
+        *_reserved(enrol.node, spki, inventory),
         *_certificate(enrol.ek_certificate, spki, roots, now, is_required=require_certificate),
     )
     if findings:
@@ -164,6 +165,15 @@ def _taken(enrol: Enrol, holder: Node | None, ek_holder: str) -> Iterator[Findin
     if ek_holder and ek_holder != enrol.node:
         expected, found = ek_holder, label(enrol.node)
         yield Finding(reason=Reason.ENROL_EK_ELSEWHERE, expected=expected, found=found)
+
+
+def _reserved(node: str, spki: bytes, inventory: Collection[Allowed]) -> Iterator[Finding]:
+    """Refuse a name that the inventory gives to another EK: it would be taken when that comes."""
+    hash_ = _hash_of(spki)
+    for one in inventory:
+        if one.node == node and one.ek_hash != hash_:
+            expected, found = f"the EK {one.ek_hash}", hash_
+            yield Finding(reason=Reason.ENROL_TAKEN, what=node, expected=expected, found=found)
 
 
 def _certificate(

@@ -80,7 +80,7 @@ def _signer(quote: VerifiedQuote, signer: bytes) -> Iterator[Finding]:
 
 
 def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
-    for later in quote.body.instances[1:]:
+    for later in quote.body.instances[_accepted_starts(quote, node) :]:
         if later not in node.approved_instances:
             expected = "one start, or an operator's approval of the later one"
             yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=later.hex())
@@ -91,6 +91,17 @@ def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
     if not _is_same_boot(quote, node) and node.instance in quote.body.instances:
         expected = "a key made in this boot: the TPM was reset under a running kernel"
         yield Finding(reason=Reason.INSTANCE_BOOT, expected=expected, found=found)
+
+
+def _accepted_starts(quote: VerifiedQuote, node: Node) -> int:
+    """Return how many starts need no approval: the first, or those up to the one accepted last.
+
+    The register is over all of them in their order, so they are those that were accepted with it.
+    """
+    instances = quote.body.instances
+    if _is_same_boot(quote, node) and node.instance in instances:
+        return instances.index(node.instance) + 1
+    return 1
 
 
 def _is_same_boot(quote: VerifiedQuote, node: Node) -> bool:

@@ -66,8 +66,9 @@ def judge_processes(
         *((one.key_name, one) for one in body.known),
     ]
     times = Counter(name for name, _ in offers)
+    gone = frozenset(withdrawn)
     return tuple(
-        _judge_alone(judge, name, offer, is_withdrawn=name in withdrawn, times=times[name])
+        _judge_alone(judge, name, offer, is_withdrawn=name in gone, times=times[name])
         for name, offer in offers
     )
 
@@ -183,6 +184,7 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
 ) -> Accepted:
     """Return the acceptance; raise Rejected unless the look fits record and workload."""
     _verify_look(look, core)
+    _verify_unit(look, workload)
     _verify_files(judge, look, workload)
     level = level_of(core, is_boot_judged=False, is_untraceable=False)
     if LEVELS.index(level) < LEVELS.index(workload.minimum):
@@ -381,6 +383,18 @@ def _places(look: Look) -> Iterator[Finding]:
             yield Finding(
                 reason=Reason.PROCESS_FILESYSTEM, what=what, expected=expected, found=found
             )
+
+
+def _verify_unit(look: Look, workload: Workload) -> None:
+    """Raise Rejected unless the workload's unit, if it has one, is one of the system's.
+
+    A user names units of his own manager, and cgroups below what was delegated to him, as he
+    likes. What is delegated is a service or a scope; above a unit of the system's are slices only.
+    """
+    root, *above = look.cgroup.split("/")[:-1] or ["none"]
+    if workload.unit and (root or not all(one.endswith(".slice") for one in above)):
+        expected = f"{workload.unit} below nothing but slices"
+        raise reject(Reason.PROCESS_UNIT, "cgroup", expected=expected, found=label(look.cgroup))
 
 
 # The look and the list

@@ -13,6 +13,7 @@ from datetime import datetime
 from evidence import tpm
 from evidence.messages import QUOTED_REGISTERS, Body, Challenge, Evidence, quote_binding
 from verifier.attestation_key import AttestationKey, verify_ak
+from verifier.bounds import MOST_BODY_ITEMS, demand_bounded
 from verifier.node import Node
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
 
@@ -30,6 +31,10 @@ class SignedQuote:
         """What the TPM says of time, believed even where the evidence is refused."""
         info = self.attest.clock_info
         return ClockSeen(reset_count=info.reset_count, clock=info.clock)
+
+    def answers(self, evidence: Evidence, challenge: Challenge) -> bool:
+        """Say whether it was made for the challenge, and so since that: another says when not."""
+        return not any(_binding(self, evidence, challenge))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ def verify_quote(  # noqa: PLR0913 - all that a quote is compared with
     )
     if findings:
         raise Rejected(findings)
+    demand_bounded(evidence.body, MOST_BODY_ITEMS)
     return VerifiedQuote(
         ak=signed.ak,
         challenge=challenge,

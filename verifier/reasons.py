@@ -7,9 +7,10 @@
 A code is on the wire, in the ledger, in logs and in tests: never rename one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from evidence.messages import FindingText
 
@@ -145,15 +146,18 @@ MOST_LABEL_CHARACTERS = 256
 """Of a node's own words in a finding."""
 
 
-def capped(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return the findings, or the first MOST_FINDINGS and one that counts the rest."""
-    if len(findings) <= MOST_FINDINGS:
-        return tuple(findings)
-    rest = len(findings) - MOST_FINDINGS
-    return (
-        *findings[:MOST_FINDINGS],
-        Finding(reason=findings[MOST_FINDINGS].reason, what="and more", found=f"{rest} more"),
-    )
+def capped(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, or the first MOST_FINDINGS and one that counts the rest.
+
+    The rest is not kept: there can be as many as a message has room for.
+    """
+    left = iter(findings)
+    kept = tuple(islice(left, MOST_FINDINGS))
+    next_one = next(left, None)
+    if next_one is None:
+        return kept
+    rest = 1 + sum(1 for _ in left)
+    return (*kept, Finding(reason=next_one.reason, what="and more", found=f"{rest} more"))
 
 
 def label(words: bytes | str) -> str:
@@ -176,7 +180,7 @@ class Rejected(Exception):
     ) -> None:
         self.findings = tuple(findings)
         self.clock_seen = clock_seen
-        """Set once a quote's signature held: what it says of time counts even if refused."""
+        """Set once a quote answered the challenge: what it says of time counts even if refused."""
         if not self.findings:
             raise ValueError("a rejection needs a finding")
         super().__init__("; ".join(str(finding.reason) for finding in self.findings))

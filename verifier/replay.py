@@ -8,6 +8,7 @@ be true or invented, and the next quote will tell.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from evidence import Malformed, cbor
 from evidence.ima import Record, read_measurement, read_records
@@ -155,21 +156,24 @@ def _prefix(
     quoted = dict(_quoted(instance, policy))
     values = dict(start.registers)
     prefix: list[Record] = []
-    findings: list[Finding] = []
     is_reached = values == quoted
-    for index, record in enumerate(read_records(records), len(start.measured)):
+    for record in read_records(records):
         if is_reached:
             continue
-        findings.extend(_column_findings(index, record, policy))
         prefix.append(record)
         if record.register in values:
             extension = record.extension("sha256")
             values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
         is_reached = values == quoted
-    if not is_reached:
-        findings.insert(0, _unreached(values, quoted))
+    unreached = () if is_reached else (_unreached(values, quoted),)
+    columns = (
+        finding
+        for index, record in enumerate(prefix, len(start.measured))
+        for finding in _column_findings(index, record, policy)
+    )
+    findings = capped(chain(unreached, columns))
     if findings:
-        raise Rejected(capped(findings))
+        raise Rejected(findings)
     return prefix
 
 

@@ -187,7 +187,9 @@ def test_093_an_activation_opened_by_another_tpm(node: SimulatedNode) -> None:
     "inventory",
     [
         pytest.param((), id="empty"),
-        pytest.param((Allowed(ek_hash="0" * 64, node="build-7"),), id="another EK for the name"),
+        pytest.param(
+            (Allowed(ek_hash="0" * 64, node="build-9"),), id="another EK, for another name"
+        ),
         pytest.param(None, id="the EK for another name"),
     ],
 )
