@@ -125,7 +125,7 @@ class ChallengeRequest(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(Message):
-    """The verifier's freshness: one is outstanding per node, and each counts once."""
+    """The verifier's freshness: one is outstanding per node and asker, and each counts once."""
 
     TYPE: ClassVar[str] = "procseal challenge 1"
 

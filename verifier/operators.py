@@ -64,7 +64,7 @@ class Operators:
             if ek_hash and ek_hash != row.ek_hash:
                 raise Unfit("node.of-another-ek", node, expected=ek_hash, found=row.ek_hash)
             if row.status == PENDING:
-                row.status = ENROLLED
+                row.status, row.is_barred = ENROLLED, False
                 row.version += 1
                 body = {"ek_hash": row.ek_hash}
                 transaction.append(Entry(kind=Kind.NODE_APPROVED, subject=node, body=body))
@@ -82,7 +82,7 @@ class Operators:
             row = _node(transaction, node)
             revoke_all(transaction, transaction.processes(node=node), Cause.NODE_REMOVED)
             transaction.drop_challenges(node)
-            row.status = REMOVED
+            row.status, row.is_barred = REMOVED, True
             row.instance = row.approved = row.clock = row.checkpoint = b""
             row.instance_reset_count = row.accepted = 0
             row.version += 1

@@ -36,6 +36,7 @@ from evidence.process import CoreRecord
 from verifier import case as cases
 from verifier import plain
 from verifier.appraisal import highest
+from verifier.bounds import demand_bounded
 from verifier.case import Case, Document, Frame, Head, judge, outcome_of
 from verifier.config import Config, Misconfigured
 from verifier.consequences import (
@@ -78,6 +79,9 @@ ID_BYTES = 16
 DIGEST_BYTES = 32
 MOST_ACTIVATIONS = 10_000
 """Enrolments that wait at a time: what strangers can make the database hold."""
+MOST_NEWCOMERS = 4096
+"""Challenges that a node's name has outstanding, but for the accepted instance's: anybody can ask
+for one, and none displaces another until there are so many."""
 STRANGERS_PER_HOUR = 1_000
 """Refusals of those who have proven nothing that go into the ledger; more are only logged."""
 ATTEMPTS = 3
@@ -214,7 +218,7 @@ class Service:
             judged = self._judge_enrolment(transaction, enrol)
             verify_answer(message, judged=judged, id_=activation.id, secret=activation.secret)
             row = transaction.node(judged.node) or _new_node(transaction, judged)
-            row.status = _next_status(row.status, is_allowed=judged.is_allowed)
+            row.status = _next_status(row, is_allowed=judged.is_allowed)
             row.version += 1
             kind = Kind.NODE_ENROLLED if row.status == ENROLLED else Kind.NODE_PENDING
             body = {
@@ -254,15 +258,19 @@ class Service:
         """Say that a workload wants this core record; raise Rejected if none does."""
         signed = verify_signed(message)
         wanted = Wanted.decode(signed.payload)
-        core = CoreRecord.decode(wanted.core)
         with self.transaction() as transaction:
             _demand_instance(transaction, wanted.node, signed.signer)
             policy = self.policy(transaction).policy
+        demand_bounded(wanted.core)
+        core = CoreRecord.decode(wanted.core)
         select_workload(core, node=wanted.node, policy=policy)
         return WantedAnswer(core=core.digest())
 
     def challenge(self, message: SignedMessage) -> Challenge:
-        """Return a fresh challenge in the place of the one that the asker has, if any."""
+        """Return a fresh challenge in the place of the one that the asker has, if any.
+
+        Whoever asks displaces nobody else's: a node that has rebooted is as unknown as a stranger.
+        """
         signed = verify_signed(message)
         name = ChallengeRequest.decode(signed.payload).node
         expires = int((self.now() + self.config.challenge_lifetime).timestamp())
@@ -278,10 +286,10 @@ class Service:
                 first_record=first,
                 wants_boot_log=first == 0,
             )
+            transaction.trim_challenges(name, instance=node.instance, most=MOST_NEWCOMERS - 1)
             transaction.add(
                 ChallengeRow(
                     node=name,
-                    newcomer=signed.signer != node.instance,
                     signer=signed.signer,
                     challenge=challenge.encode(),
                     expires=expires,
@@ -329,16 +337,12 @@ class Service:
         """Return the case that the evidence makes; its challenge can never be answered again."""
         with self.transaction() as transaction:
             node = _demand_enrolled(transaction, evidence.node)
-            found = [
-                row
-                for row in transaction.challenges(node.name)
-                if row.signer == signer and sha256(row.challenge).digest() == evidence.challenge
-            ]
-            if not found:
+            found = transaction.challenge(node.name, signer)
+            if found is None or sha256(found.challenge).digest() != evidence.challenge:
                 expected = "the digest of the challenge that waits for this key's answer"
                 raise reject(Reason.CHALLENGE_UNKNOWN, node.name, expected=expected)
-            transaction.remove(found[0])
-            challenge = Challenge.decode(found[0].challenge)
+            transaction.remove(found)
+            challenge = Challenge.decode(found.challenge)
             snapshot = self._snapshot(transaction, message, challenge)
             wanted = _first_record(node, signer, snapshot.case.policy)
         if challenge.expires < self.now().timestamp():
@@ -586,11 +590,11 @@ def _new_node(transaction: Transaction, judged: JudgedEnrolment) -> NodeRow:
     return row
 
 
-def _next_status(status: str, *, is_allowed: bool) -> str:
+def _next_status(row: NodeRow, *, is_allowed: bool) -> str:
     """Return the status after a proven enrolment; what an operator removed waits for him."""
-    if status == REMOVED:
+    if row.is_barred:
         return PENDING
-    return ENROLLED if is_allowed else status
+    return ENROLLED if is_allowed else row.status
 
 
 def _demand_enrolled(transaction: Transaction, name: str) -> NodeRow:

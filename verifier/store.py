@@ -35,7 +35,7 @@ from verifier.mint import Token
 from verifier.node import Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 1
+SCHEMA = 2
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
@@ -79,6 +79,8 @@ class NodeRow(Base):
     __tablename__ = "nodes"
     name: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str]
+    is_barred: Mapped[bool] = mapped_column(default=False)
+    """An operator has removed it: until one approves it, the inventory alone does not enrol it."""
     ek_hash: Mapped[str] = mapped_column(unique=True)
     ek_public: Mapped[bytes]
     certificate: Mapped[bytes]
@@ -152,10 +154,8 @@ class ChallengeRow(Base):
 
     __tablename__ = "challenges"
     node: Mapped[str] = mapped_column(ForeignKey("nodes.name"), primary_key=True)
-    newcomer: Mapped[bool] = mapped_column(primary_key=True)
-    """Asked for by a key that is not the accepted instance: it displaces no other challenge."""
-    signer: Mapped[bytes]
-    """SHA-256 of the instance key that asked."""
+    signer: Mapped[bytes] = mapped_column(primary_key=True)
+    """SHA-256 of the instance key that asked: it displaces no other one's challenge."""
     challenge: Mapped[bytes]
     """The encoded Challenge."""
     expires: Mapped[int]
@@ -334,16 +334,24 @@ class Transaction:
         self._session.execute(delete(ActivationRow).where(ActivationRow.expires < self.now))
         return self._session.scalar(select(func.count()).select_from(ActivationRow)) or 0
 
-    def challenges(self, node: str) -> Sequence[ChallengeRow]:
-        """Return the challenges that the node has outstanding: at most two."""
-        return self._session.scalars(select(ChallengeRow).where(ChallengeRow.node == node)).all()
+    def challenge(self, node: str, signer: bytes) -> ChallengeRow | None:
+        """Return the challenge of the node that waits for this key's answer."""
+        return self._session.get(ChallengeRow, (node, signer))
 
-    def drop_challenges(self, node: str, *, newcomer: bool | None = None) -> None:
-        """Delete the node's challenges, or one of them."""
-        query = delete(ChallengeRow).where(ChallengeRow.node == node)
-        if newcomer is not None:
-            query = query.where(ChallengeRow.newcomer == newcomer)
-        self._session.execute(query)
+    def trim_challenges(self, node: str, *, instance: bytes, most: int) -> None:
+        """Delete those whose time is over, and of keys other than `instance` all but `most`."""
+        mine = ChallengeRow.node == node
+        self._session.execute(delete(ChallengeRow).where(mine, ChallengeRow.expires < self.now))
+        newcomers = select(ChallengeRow.signer).where(mine, ChallengeRow.signer != instance)
+        newest = newcomers.order_by(ChallengeRow.expires.desc())
+        surplus = self._session.scalars(newest.offset(most)).all()
+        if surplus:
+            gone = delete(ChallengeRow).where(mine, ChallengeRow.signer.in_(surplus))
+            self._session.execute(gone)
+
+    def drop_challenges(self, node: str) -> None:
+        """Delete the node's challenges."""
+        self._session.execute(delete(ChallengeRow).where(ChallengeRow.node == node))
 
     # The measurement list
 

@@ -1,0 +1,252 @@
+"""What a red team found in what was built: each of these got through once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from evidence import Malformed, cbor
+from evidence.messages import ChallengeRequest, Wanted
+from tests.running_verifier import Player, RunningVerifier
+from tests.simulated_node import SimulatedNode, private_key
+from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
+from verifier import Reason, Rejected
+from verifier.ledger import Kind
+from verifier.store import ENROLLED, PENDING
+
+STRANGER = "a stranger on the network"
+SIBLING = "a process of the same user"
+USER = "an ordinary user of the node"
+ROOT = "root on the node"
+IDENTITY = "the identity"
+NODE = "the node's enrolment"
+SERVICE = "the verifier's service"
+
+
+@pytest.fixture
+def node() -> SimulatedNode:
+    return SimulatedNode()
+
+
+@pytest.fixture
+def running(tmp_path: Path, node: SimulatedNode) -> Iterator[RunningVerifier]:
+    running = RunningVerifier(tmp_path)
+    running.trust(node)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def player(running: RunningVerifier, node: SimulatedNode) -> Player:
+    """An enrolled node, accepted once."""
+    player = Player(node, running.service)
+    player.enrol()
+    player.attest()
+    return player
+
+
+def refusal(call: Callable[[], object]) -> set[Reason]:
+    with pytest.raises(Rejected) as caught:
+        call()
+    return {one.reason for one in caught.value.findings}
+
+
+# Enrolment
+
+
+@pytest.mark.attack(number=92, attacker=ROOT, asset=NODE)
+def test_092_a_removed_node_that_enrols_twice_still_waits(
+    running: RunningVerifier, player: Player
+) -> None:
+    """The allow-list still names it; only the operator who removed it lets it in again."""
+    running.operators.node_remove("build-7")
+    assert [player.enrol().status for _ in range(3)] == [PENDING] * 3
+    assert refusal(player.challenge) == {Reason.NODE_PENDING}
+    running.operators.node_approve("build-7")
+    assert player.enrol().status == ENROLLED
+
+
+@pytest.mark.attack(number=92, attacker=STRANGER, asset=NODE)
+def test_092_a_stranger_takes_no_name_that_the_inventory_gives_to_another(
+    running: RunningVerifier, node: SimulatedNode
+) -> None:
+    """Otherwise the node that it belongs to would find its name taken."""
+    squatter = SimulatedNode("another machine")
+    squatter.name = node.name
+    refused = Player(squatter, running.service)
+    assert refusal(refused.enrol) == {Reason.ENROL_TAKEN}
+    assert Player(node, running.service).enrol().status == ENROLLED
+
+
+# Evidence
+
+
+@pytest.mark.attack(number=1, attacker=STRANGER, asset=NODE)
+def test_001_a_recorded_quote_says_nothing_of_now(
+    running: RunningVerifier, player: Player, node: SimulatedNode
+) -> None:
+    """Recorded in a later boot than the counters now tell of: TPM2_Clear sets them back."""
+    count = node.tpm.reset_count
+    process = node.new_process()
+    player.attest([process])
+    node.tpm.reset_count = count + 5
+    recorded = node.unsigned_evidence(player.challenge())
+    node.tpm.reset_count = count
+    stranger = private_key("a stranger")
+    request = node.signed(ChallengeRequest(node=node.name).encode(), stranger)
+    challenge = running.service.challenge(request)
+    replayed = replace(recorded, challenge=challenge.digest())
+    message = node.signed(replayed.encode(), stranger)
+    assert Reason.QUOTE_BINDING in refusal(lambda: running.service.evidence(message))
+    assert set(running.statuses().values()) == {"valid"}
+    player.attest()
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=NODE)
+def test_122_an_approved_later_start_of_a_new_boot_stays_approved(
+    running: RunningVerifier, player: Player, node: SimulatedNode
+) -> None:
+    """Approvals end with their boot, not with the first evidence of the next one."""
+    node.reboot()
+    node.start_again()
+    assert refusal(player.attest) == {Reason.INSTANCE_SECOND}
+    running.operators.node_approve_instance(node.name, node.instance.hex())
+    player.attest()
+    player.attest()
+    node.start_again()
+    assert refusal(player.attest) == {Reason.INSTANCE_SECOND}
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=NODE)
+def test_122_what_was_extended_before_an_accepted_start_stays_what_it_was(
+    node: SimulatedNode,
+) -> None:
+    """Of the earlier starts none is exchanged: the register is over all of them, in order."""
+    verifier = SimulatedVerifier(node)
+    node.start_again()
+    verifier.node = replace(verifier.node, approved_instances=(node.instance,))
+    verifier.judge(node.evidence(verifier.challenge()))
+    verifier.node = replace(verifier.node, approved_instances=())
+    verifier.judge(node.evidence(verifier.challenge()))
+    body = node.body(instances=(bytes(32), *node.instances[1:]))
+    evidence = node.unsigned_evidence(verifier.challenge(), body=body)
+    assert verifier.refusal(evidence) == {Reason.INSTANCE_REGISTER}
+
+
+# The process
+
+
+@pytest.mark.attack(number=125, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        "/user.slice/user-1001.slice/user@1001.service/app.slice/payments.service",
+        "/system.slice/other.service/payments.service",
+        "/user.slice/user-1001.slice/session-3.scope/payments.service",
+        "/../payments.service",
+        "payments.service",
+    ],
+)
+def test_125_a_unit_of_the_users_own_with_the_right_name(node: SimulatedNode, cgroup: str) -> None:
+    """`systemd-run --user --unit payments`, or mkdir in a cgroup that was delegated to him."""
+    verifier = SimulatedVerifier(node)
+    process = node.new_process(look={"cgroup": cgroup})
+    verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    assert reasons(only(verdict.processes)) == {Reason.PROCESS_UNIT}
+
+
+@pytest.mark.parametrize("cgroup", ["/payments.service", "/system.slice/a.slice/payments.service"])
+def test_125_a_unit_of_the_systems(node: SimulatedNode, cgroup: str) -> None:
+    verifier = SimulatedVerifier(node)
+    process = node.new_process(look={"cgroup": cgroup})
+    verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    assert accepted(verdict)
+
+
+# What bad input costs
+
+
+def nested(count: int) -> bytes:
+    """Return deterministic CBOR: an array of this many empty ones, a byte each."""
+    return b"\x9a" + count.to_bytes(4, "big") + b"\x80" * count
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset=SERVICE)
+def test_100_a_body_of_millions_of_items(node: SimulatedNode) -> None:
+    """The body is bytes within the message, whose own items were counted without it."""
+    verifier = SimulatedVerifier(node)
+    body = nested(4_000_000)
+    challenge = verifier.challenge()
+    evidence = node.unsigned_evidence(challenge)
+    attest, signature = node.tpm.quote(
+        cbor_binding(challenge.trust_domain, challenge.digest(), sha256(body).digest())
+    )
+    evidence = replace(evidence, body=body, quote=attest, signature=signature)
+    with pytest.raises(Malformed, match="items"):
+        verifier.judge(evidence)
+
+
+def cbor_binding(trust_domain: str, challenge: bytes, body: bytes) -> bytes:
+    return sha256(cbor.encode(["procseal evidence 1", trust_domain, challenge, body])).digest()
+
+
+@pytest.mark.attack(number=100, attacker=STRANGER, asset=SERVICE)
+def test_100_a_strangers_core_record_is_not_even_read(
+    running: RunningVerifier, player: Player, node: SimulatedNode
+) -> None:
+    assert player
+    wanted = Wanted(node=node.name, core=nested(200_000))
+    message = node.signed(wanted.encode(), private_key("a stranger"))
+    assert refusal(lambda: running.service.wanted(message)) == {Reason.MESSAGE_INSTANCE}
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset=SERVICE)
+def test_100_names_to_withdraw_without_end(node: SimulatedNode) -> None:
+    """Each of thousands of processes was looked for in all of them."""
+    verifier = SimulatedVerifier(node)
+    one = node.new_process().known()
+    known = tuple(replace(one, key_name=b"%034d" % number) for number in range(4_000))
+    body = replace(node.body(), known=known)
+
+    def seconds(names: int) -> float:
+        withdrawn = tuple(b"%034d" % -number for number in range(1, names))
+        evidence = node.unsigned_evidence(verifier.challenge(), body=body, withdrawn=withdrawn)
+        started = monotonic()
+        verifier.judge(evidence)
+        return monotonic() - started
+
+    assert seconds(60_000) < 2 * seconds(1) + 1
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset=SERVICE)
+def test_100_as_many_findings_as_records(node: SimulatedNode) -> None:
+    """Two findings each of half a kilobyte for each of a million records would be a gigabyte."""
+    import tracemalloc  # noqa: PLC0415
+
+    verifier = SimulatedVerifier(node)
+    challenge = verifier.challenge()
+    record = replace(node.records[-1], register=11, template_hash=b"\1" * 20).encode()
+    evidence = node.unsigned_evidence(challenge, records=record * 20_000)
+    tracemalloc.start()
+    found = verifier.refusal(evidence)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == {Reason.LIST_REPLAY, Reason.LIST_REGISTER, Reason.LIST_TEMPLATE_HASH}
+    assert peak < 5 * len(evidence.records)
+
+
+@pytest.mark.attack(number=96, attacker=STRANGER, asset=NODE)
+def test_096_a_stranger_displaces_no_newcomers_challenge(
+    running: RunningVerifier, player: Player, node: SimulatedNode
+) -> None:
+    """A node that has rebooted is a newcomer like any stranger until its evidence is accepted."""
+    node.reboot()
+    challenge = player.challenge()
+    for number in range(20):
+        request = ChallengeRequest(node=node.name).encode()
+        running.service.challenge(node.signed(request, private_key(f"stranger {number}")))
+    running.service.evidence(node.evidence(challenge))
+    assert running.kinds()[-1] == Kind.EVIDENCE_ACCEPTED
