@@ -39,7 +39,8 @@ MOST_PROC_BYTES = 64 << 20
 """smaps has about 700 bytes for each of at most 65530 mappings (vm.max_map_count)."""
 
 KERNEL_PAGES = frozenset({b"[vdso]", b"[vsyscall]", b"[vvar]", b"[vvar_vclock]"})
-"""Executable or not, the kernel put them there; a file of that name has a path before it."""
+"""Executable or not, the kernel put them there; a file of that name has a path before it. What
+a process has written to is a copy of its own, and counts."""
 
 _MAPS_LINE = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)"
@@ -263,8 +264,8 @@ def _mappings(
     anonymous_executable = 0
     for region, anonymous in _smaps(_read(directory, "smaps")):
         if region.inode == 0:
-            if region.name not in KERNEL_PAGES:
-                anonymous_executable += region.length
+            is_the_kernels = region.name in KERNEL_PAGES and region.permissions[1:2] != b"w"
+            anonymous_executable += anonymous if is_the_kernels else region.length
             continue
         if len(mappings) == MOST_MAPPINGS:
             raise NoLook(f"more than {MOST_MAPPINGS} executable mappings")
@@ -347,8 +348,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _cgroup(directory: int) -> str:
     """Return the path in the unified hierarchy, or in systemd's own where there is none."""
-    lines = _read(directory, "cgroup").decode("utf-8", "replace").splitlines()
-    found = dict(line.split(":", 2)[1:] for line in lines)
+    # Not splitlines: users name cgroups, and there is more to end a line for it than the kernel.
+    lines = _read(directory, "cgroup").decode("utf-8", "replace").split("\n")
+    found = dict(line.split(":", 2)[1:] for line in lines if line)
     return found.get("", found.get("name=systemd", ""))
 
 

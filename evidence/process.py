@@ -105,7 +105,8 @@ class Look(Shape):
     files: tuple[MappedFile, ...]
     mappings: tuple[Mapping, ...]
     anonymous_executable: int
-    """Bytes of executable memory that no file holds; vdso and vsyscall are not counted."""
+    """Bytes of executable memory that no file holds; vdso and vsyscall are not counted unless they
+    were written to."""
     tracer: int
     """TracerPid, 0 for none."""
     uids: tuple[int, ...]

@@ -1,5 +1,8 @@
 """What a red team found in what was built: each of these got through once."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -8,6 +11,8 @@ from time import monotonic
 
 import pytest
 
+from attestor.digests import Digests
+from attestor.look import _cgroup, look, pin
 from evidence import Malformed, cbor
 from evidence.messages import ChallengeRequest, Wanted
 from tests.running_verifier import Player, RunningVerifier
@@ -164,6 +169,73 @@ def test_125_a_unit_of_the_systems(node: SimulatedNode, cgroup: str) -> None:
     process = node.new_process(look={"cgroup": cgroup})
     verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
     assert accepted(verdict)
+
+
+@pytest.mark.attack(number=125, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x85", "\u2028", "\r"])
+def test_125_a_cgroup_whose_name_looks_like_a_line_of_its_own(tmp_path: Path, end: str) -> None:
+    """The kernel lets users name cgroups with anything but a newline."""
+    path = f"/user.slice/user@1001.service/x{end}0::/system.slice/payments.service"
+    (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n0::{path}\n", newline="\n")
+    directory = os.open(tmp_path, os.O_PATH)
+    try:
+        assert _cgroup(directory) == path
+    finally:
+        os.close(directory)
+
+
+@pytest.mark.attack(number=50, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks at other processes' memory")
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        pytest.param("", False, id="as the kernel made it"),
+        pytest.param(
+            """
+memory = open("/proc/self/mem", "r+b", buffering=0)
+memory.seek(start)
+page = memory.read(16)
+memory.seek(start)
+memory.write(page)
+""",
+            True,
+            id="written to",
+        ),
+        pytest.param(
+            "if ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), 4096, 7): print('sealed')",
+            True,
+            id="writable",
+        ),
+    ],
+)
+def test_050_code_in_the_page_of_the_kernels(change: str, found: bool) -> None:  # noqa: FBT001
+    """The vdso is executable, no file holds it, and a process can write to its own copy."""
+    source = f"""
+import ctypes
+for line in open("/proc/self/maps"):
+    if line.rstrip().endswith("[vdso]"):
+        start = int(line.partition("-")[0], 16)
+{change}
+print("ready", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        if (said := program.stdout.readline()) == b"sealed\n":
+            program.communicate(b"\n")
+            pytest.skip("this kernel lets nobody change the protection of its pages")
+        assert said == b"ready\n"
+        pidfd = os.pidfd_open(program.pid)
+        pins = pin(pidfd)
+        try:
+            seen, _ = look(pins, Digests(most_bytes=64 << 20))
+        finally:
+            pins.close()
+            os.close(pidfd)
+            program.communicate(b"\n")
+    assert bool(seen.anonymous_executable) == found
 
 
 # What bad input costs
