@@ -66,6 +66,8 @@ NODE_UNKNOWN = "node.unknown"
 CHALLENGE = "challenge."
 """Reasons of the verifier's that say nothing about trust."""
 
+LONGEST_PAUSE_SECONDS = 10.0
+"""Between two tries to reach the verifier, where the interval is not longer anyway."""
 READY_SECONDS = 30
 """How long a request waits for the node's first accepted evidence."""
 
@@ -200,7 +202,8 @@ class Collector:
                 pause = 1.0
             except Unreachable as error:
                 log.warning("%s; trying again in %.0f s", error, pause)
-                delay, pause = pause, min(2 * pause, 60.0)
+                longest = max(self.interval_seconds, LONGEST_PAUSE_SECONDS)
+                delay, pause = pause, min(2 * pause, longest)
             except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
                 log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
                 self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])

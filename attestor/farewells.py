@@ -38,7 +38,7 @@ class Farewells:
             await self._wake.wait()
             self._wake.clear()
             try:
-                await self._tell()
+                await self.tell()
                 pause = FIRST_PAUSE_SECONDS
             except Unreachable as error:
                 log.warning("not told that %d processes are gone: %s", len(self._gone), error)
@@ -46,7 +46,8 @@ class Farewells:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 self._wake.set()
 
-    async def _tell(self) -> None:
+    async def tell(self) -> None:
+        """Tell everything that there is to tell."""
         while self._gone:
             told = dict(list(self._gone.items())[:MOST])
             processes = tuple(

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import select
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -251,6 +252,8 @@ def _file(descriptor: int, label: bytes, digests: Digests) -> MappedFile:
         inode=status.st_ino,
         size=status.st_size,
         links=status.st_nlink,
+        owner=status.st_uid,
+        mode=stat.S_IMODE(status.st_mode),
         filesystem=filesystem_of(descriptor),
     )
 

@@ -39,6 +39,8 @@ log = logging.getLogger("attestor")
 
 ACCEPT_PAUSE_SECONDS = 0.05
 """When there are no descriptors left: some will be closed."""
+FAREWELL_SECONDS = 3
+"""For telling the verifier, at the end, which keys are forgotten."""
 MOST_DESCRIBED = 200
 """Processes in one answer of `status`: a message has 65536 bytes."""
 
@@ -175,6 +177,10 @@ class _Daemon:
         finally:
             listener.close()
             await _cancel([*tasks, *self.conversations])
+            # Nobody will hold these keys any more, so the credentials end here.
+            with suppress(Unreachable, TimeoutError):
+                async with asyncio.timeout(FAREWELL_SECONDS):
+                    await self.farewells.tell()
             with suppress(OSError):
                 self.config.socket.unlink()
 

@@ -1,13 +1,28 @@
-"""The daemon from the outside: processes that obtain, prove, change and end."""
+"""The daemon's life, and its commands: what an operator sees of it."""
 
+import json
 import os
+import random
+import subprocess
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from credential import local
+from attestor.__main__ import main
+from credential import local, wit
 from swtpm import Manufacturer, SoftwareTpm
-from tests.attestor.world import ATTACHED_ID, AUDIENCE, World, open_world
+from tests.attestor.puppets import reasons
+from tests.attestor.world import (
+    ATTACHED_ID,
+    AUDIENCE,
+    NODE,
+    SHORT_ID,
+    SHORT_LEASE_SECONDS,
+    World,
+    open_world,
+)
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -17,15 +32,166 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world(manufacturer: Manufacturer, make_tpm: Callable[[], SoftwareTpm]) -> Iterator[World]:
+    with open_world(manufacturer, make_tpm(), user_requests_per_minute=6000) as one:
+        yield one
+
+
+@pytest.fixture
+def own_world(manufacturer: Manufacturer, make_tpm: Callable[[], SoftwareTpm]) -> Iterator[World]:
+    """A world for a test that breaks it."""
     with open_world(manufacturer, make_tpm()) as one:
         yield one
 
 
-def test_a_process_obtains_and_proves(world: World) -> None:
+POOL = 8
+"""Connections to the verifier that may be open (attestor/client.py)."""
+
+
+def descriptors(pid: int) -> tuple[int, int]:
+    """Return how many sockets, and how many other things, a process has open."""
+    names = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
+    sockets = sum(name.startswith("socket:") for name in names)
+    return sockets, len(names) - sockets
+
+
+def test_processes_that_end_at_any_moment(world: World) -> None:
+    """Nothing is left of them, and others are served."""
+    chance = random.Random(1)
+    with world.start_puppet() as first:
+        assert isinstance(first.obtain(world.socket, ATTACHED_ID), local.Credential)
+        sockets, others = descriptors(world.attestor_pid)
+        for _ in range(40):
+            puppet = world.start_puppet()
+            nonce = puppet.meet(world.socket)
+            message = local.Obtain(nonce=nonce, id=ATTACHED_ID).encode().decode()
+            puppet.tell(f"give {message}".replace("\n", "|"))
+            time.sleep(chance.uniform(0, 0.15))
+            puppet.end()
+
+        def all_closed() -> bool:
+            found = descriptors(world.attestor_pid)
+            return found[0] <= sockets + POOL and found[1] <= others
+
+        world.wait_until(all_closed, "all to be closed")
+        assert isinstance(first.prove(AUDIENCE), local.Proof)
+    with world.start_puppet() as last:
+        assert isinstance(last.obtain(world.socket, ATTACHED_ID), local.Credential)
+
+
+def test_the_token_is_renewed_without_the_tpm(world: World) -> None:
+    """One quote for each round, and one key for each process, whatever it does with it."""
+    with world.start_puppet() as puppet:
+        assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
+        before = world.status()
+        for _ in range(20):
+            assert isinstance(puppet.prove(AUDIENCE), local.Proof)
+        world.wait_until(lambda: world.status()["rounds"] > before["rounds"] + 1, "two rounds")
+        after = world.status()
+    rounds = after["rounds"] - before["rounds"]
+    done = {
+        name: count - before["tpm_operations"].get(name, 0)
+        for name, count in after["tpm_operations"].items()
+    }
+    assert done["create"] == done["activate_credential"] == done["certify_creation"] == 0
+    assert rounds <= done["quote"] <= rounds + 1
+
+
+def test_status(world: World) -> None:
+    with world.start_puppet() as puppet:
+        assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
+        found = world.status()
+        assert (found["node"], found["accepted"], found["findings"]) == (NODE, True, [])
+        (mine,) = [one for one in found["yours"] if one["pid"] == puppet.pid]
+        assert (mine["id"], mine["level"], mine["binding"]) == (ATTACHED_ID, "lab", "attached")
+        told = world.attestor("status", "--json", user=1)
+        assert json.loads(told.stdout)["yours"] == []
+        assert "eyJ" not in told.stdout
+        assert NODE in world.attestor("status").stdout
+
+
+def test_it_keeps_one_capability_and_hides_its_memory(world: World) -> None:
+    says = Path(f"/proc/{world.attestor_pid}/status").read_text()
+    assert f"CapEff:\t{1 << 2:016x}" in says
+    maps = ["/usr/bin/cat", f"/proc/{world.attestor_pid}/maps"]
+    told = subprocess.run(maps, user=1, check=False, capture_output=True)
+    assert told.returncode == 1
+
+
+def test_another_attestor_beside_it(world: World) -> None:
+    """The register says that one has started; and the first goes on."""
+    told = world.attestor("serve", check=False)
+    assert told.returncode in (1, 3)  # swtpm serves one connection, a TPM more
+    with world.start_puppet() as puppet:
+        assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
+
+
+def test_the_lease_ends_while_the_verifier_is_away(own_world: World) -> None:
+    world = own_world
+    with world.start_puppet() as puppet:
+        credential = puppet.obtain(world.socket, SHORT_ID)
+        assert isinstance(credential, local.Credential)
+        world.stop_verifier()
+        assert isinstance(puppet.prove(AUDIENCE), local.Proof)
+        time.sleep(SHORT_LEASE_SECONDS)
+        assert reasons(puppet.prove(AUDIENCE)) == ["local.lease-ended"]
+        with world.running("verifier"):
+            world.wait_until(
+                lambda: isinstance(puppet.prove(AUDIENCE), local.Proof), "a lease again"
+            )
+
+
+@pytest.mark.attack(number=122, attacker="whoever starts a second attestor", asset="the node")
+def test_a_second_start_in_one_boot(own_world: World) -> None:
+    world = own_world
     with world.start_puppet() as puppet:
         credential = puppet.obtain(world.socket, ATTACHED_ID)
-        assert isinstance(credential, local.Credential), (credential, world.log())
-        assert (credential.id, credential.level) == (ATTACHED_ID, "lab")
-        proof = puppet.prove(AUDIENCE)
-        assert isinstance(proof, local.Proof)
-        assert proof.token == credential.token
+        assert isinstance(credential, local.Credential)
+        world.stop_attestor()
+        assert puppet.receive() is None
+        jti = wit.read_unverified(credential.token).jti
+        (ended,) = [one for one in world.credentials() if one["jti"] == jti]
+        assert ended["cause"] == "process.exited"  # said on leaving
+    told = world.attestor("serve", check=False)
+    assert told.returncode == 1
+    assert "--second-start" in told.stderr
+    with world.running("attestor", "--second-start"), world.start_puppet() as puppet:
+        world.wait_until(world.socket.exists, "the second start")
+        refused = puppet.obtain(world.socket, ATTACHED_ID)
+        assert reasons(refused) == ["instance.second-start-not-approved"]
+
+
+@pytest.mark.attack(number=122, attacker="whoever can open the TPM", asset="the node")
+def test_somebody_else_has_extended_the_register(
+    manufacturer: Manufacturer, make_tpm: Callable[[], SoftwareTpm]
+) -> None:
+    with pytest.raises(AssertionError, match="not on record"):  # noqa: SIM117
+        with open_world(manufacturer, make_tpm(), extended=b"x" * 32):
+            pass
+
+
+def test_commands_that_need_no_daemon(own_world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world = own_world
+    world.stop_attestor()
+    config = ["--config", str(world.config)]
+    assert main(["check-config", *config]) == 0
+    assert main(["ek", "--json", *config]) == 0
+    told = capsys.readouterr().out
+    found = json.loads(told[told.index("{") :])
+    assert found["allow_list_line"] == f"{found['ek_hash']} {NODE}"
+    assert (world.directory / "allow-list").read_text().startswith(found["ek_hash"])
+    assert main(["enrol", *config]) in (0, 1)
+    assert main(["check-node", "--json", *config]) == 1  # this machine's kernel measures nothing
+    told = capsys.readouterr().out
+    checks = json.loads(told[told.index("[") :])
+    assert all(one["next"] for one in checks if not one["is_good"])
+    assert main(["status", *config]) == 3
+    assert main(["run", *config, "--", "/usr/bin/true"]) == 3
+
+
+def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "attestor.toml"
+    for text in ("", "node = 1", 'node = "n"\nverifier = "https://v"\nunknown = 1', "node ="):
+        path.write_text(text)
+        assert main(["check-config", "--config", str(path)]) == 2
+    path.write_text('node = "n"\nverifier = "https://v"\n')
+    assert main(["check-config", "--config", str(path)]) == 2  # no CA

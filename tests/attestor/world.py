@@ -7,6 +7,7 @@ processes, the TPM's signatures, the verifier and its doors.
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ SHORT_LEASE_SECONDS = 4
 NOBODY = 65534
 DAEMON = 1
 OTHERS = ("/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/true")
-START_SECONDS = 20
+START_SECONDS = 30
 
 
 def workload(id_: str, *, user: str = "nobody", lease: str = "5m") -> str:
@@ -72,6 +73,7 @@ class World:
     puppet: Path = field(init=False)
     records: list[Record] = field(default_factory=list)
     attestor_pid: int = 0
+    ends: dict[str, ExitStack] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.directory.chmod(0o755)
@@ -132,6 +134,22 @@ class World:
             [sys.executable, "-m", "attestor", verb, "--config", self.config, *words],
             cwd=ROOT, capture_output=True, text=True, check=check, timeout=60, **options,
         )  # fmt: skip
+
+    def start(self, room: str) -> int:
+        """Run a daemon until `stop`, or the end of this world; return its pid."""
+        self.ends[room] = ExitStack()
+        return self.ends[room].enter_context(self.running(room)).pid
+
+    def stop(self, *rooms: str) -> None:
+        for room in rooms:
+            self.ends.pop(room, ExitStack()).close()
+
+    def stop_verifier(self) -> None:
+        self.stop("verifier")
+
+    def stop_attestor(self) -> None:
+        self.attestor_pid = 0
+        self.stop("attestor")
 
     # The kernel's part
 
@@ -236,6 +254,9 @@ class World:
     def wait_until(self, happened: Any, what: str) -> None:  # noqa: ANN401
         deadline = time.monotonic() + START_SECONDS
         while not happened():
+            assert not self.attestor_pid or Path(f"/proc/{self.attestor_pid}/exe").exists(), (
+                self.log()
+            )
             assert time.monotonic() < deadline, f"{what}: {self.log()}"
             time.sleep(0.05)
 
@@ -249,22 +270,37 @@ def open_world(
     tpm: SoftwareTpm,
     *,
     interval: str = "1s",
+    extended: bytes = b"",
     **more: Any,  # noqa: ANN401
 ) -> Iterator[World]:
-    """Start everything, and end it with the block."""
+    """Start everything, and end it with the block.
+
+    `extended` is what somebody extended PCR 15 with before; `more` is configuration.
+    """
     with ExitStack() as ends:
         directory = Path(mkdtemp(prefix="procseal-"))
         ends.callback(shutil.rmtree, directory)
+        world = World(directory, ends.enter_context(tpm), port=free_port())
         ends.callback(lambda: print(world.log()))
-        tcti = ends.enter_context(tpm)
-        world = World(directory, tcti, port=21000 + hash(str(directory)) % 8000)
         world.boot()
+        if extended:
+            with Tpm(world.tcti) as one:
+                one.extend(15, extended)
         world.make_verifier(manufacturer)
         world.allow()
         world.write_config(interval, **more)
-        ends.enter_context(world.running("verifier"))
+        ends.callback(world.stop, "attestor", "verifier")
+        world.start("verifier")
         world.wait_until((directory / "state" / "verifier.sock").exists, "the verifier starts")
         world.configure()
-        world.attestor_pid = ends.enter_context(world.running("attestor")).pid
+        world.attestor_pid = world.start("attestor")
         world.wait_until(world.socket.exists, "the attestor starts")
         yield world
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
