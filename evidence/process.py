@@ -73,6 +73,10 @@ class MappedFile(Shape):
     """Bytes."""
     links: int
     """0: the file has been deleted."""
+    owner: int
+    """Its uid."""
+    mode: int
+    """Its permissions, the low 12 bits of st_mode; an ACL that lets others write shows in them."""
     filesystem: int
     """The f_type of statfs."""
 

@@ -408,6 +408,8 @@ def mapped_file(path: str, contents: bytes, **changes: Any) -> MappedFile:
         "inode": int.from_bytes(sha256(path.encode())[:4]),
         "size": len(contents),
         "links": 1,
+        "owner": 0,
+        "mode": 0o755,
         "filesystem": EXT4,
     }
     return MappedFile(**(fields | changes))

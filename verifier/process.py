@@ -49,6 +49,9 @@ CAPABILITIES = {
 """With one of these a process can be made to look like another (PR_SET_MM_MAP) or be one of
 those that make it so (Linux include/uapi/linux/capability.h)."""
 
+WRITABLE_BY_OTHERS = 0o022
+"""Permissions of a file that group or everybody may write."""
+
 LOOK_UIDS = 4
 """Real, effective, saved, file system."""
 
@@ -378,6 +381,11 @@ def _places(look: Look) -> Iterator[Finding]:
         what = label(file.path)
         if file.links == 0:
             yield Finding(reason=Reason.PROCESS_DELETED, what=what, expected="a file with a name")
+        if file.owner or file.mode & WRITABLE_BY_OTHERS:
+            # Known bytes now, and others between two looks: nothing measures an ordinary user's.
+            found = f"uid {file.owner}, mode {file.mode:04o}"
+            expected = "root's, and nobody else may write it"
+            yield Finding(reason=Reason.PROCESS_OWNER, what=what, expected=expected, found=found)
         if file.filesystem not in FILE_SYSTEMS:
             expected, found = ", ".join(FILE_SYSTEMS.values()), f"{file.filesystem:#x}"
             yield Finding(

@@ -105,6 +105,7 @@ class Reason(StrEnum):
     PROCESS_BINDING = "process.binding-not-allowed"
     PROCESS_PEER_PROOF = "process.peer-proof-too-weak"
     PROCESS_DELETED = "process.file-deleted"
+    PROCESS_OWNER = "process.file-writable-by-others-than-root"
     PROCESS_FILESYSTEM = "process.file-on-unmeasured-file-system"
     PROCESS_ANONYMOUS = "process.anonymous-executable-memory"
     PROCESS_WRITABLE = "process.writable-executable-memory"

@@ -238,6 +238,25 @@ input()
     assert bool(seen.anonymous_executable) == found
 
 
+@pytest.mark.attack(number=60, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.parametrize(
+    "change", [{"owner": 1001}, {"owner": 1}, {"mode": 0o775}, {"mode": 0o666}, {"mode": 0o2757}]
+)
+@pytest.mark.parametrize("file", [0, 1])
+def test_060_known_bytes_in_a_file_that_others_can_write(
+    node: SimulatedNode, change: dict[str, int], file: int
+) -> None:
+    """A copy of the system's library in his home: golden at each look, and his own in between."""
+    verifier = SimulatedVerifier(node)
+    process = node.new_process()
+    files = list(process.look.files)
+    files[file] = replace(files[file], **change)
+    executable = files[0]
+    process = process.looking(files=tuple(files), executable=executable)
+    verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    assert reasons(only(verdict.processes)) == {Reason.PROCESS_OWNER}
+
+
 # What bad input costs
 
 
