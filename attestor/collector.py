@@ -69,7 +69,7 @@ CHALLENGE = "challenge."
 LONGEST_PAUSE_SECONDS = 10.0
 """Between two tries to reach the verifier, where the interval is not longer anyway."""
 READY_SECONDS = 30
-"""How long a request waits for the node's first accepted evidence."""
+"""How long a request waits for the verifier's first word about the node."""
 
 _SILENT = Finding(reason=str(Local.INTERNAL), what="a refusal without a finding")
 
@@ -137,6 +137,7 @@ class Collector:
     _refreshes: "list[asyncio.Future[None]]" = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the node was accepted or refused."""
     _keys: Keys | None = None
 
     @property
@@ -180,13 +181,13 @@ class Collector:
         return self.known.pop(subject.key_name, None) is not None
 
     async def _until_ready(self) -> None:
-        if self.findings:
-            raise Refused(self.findings)
         try:
             async with asyncio.timeout(READY_SECONDS):
                 await self._ready.wait()
         except TimeoutError as error:
             raise refuse(Local.NOT_READY, self.machine.node) from error
+        if self.findings:
+            raise Refused(self.findings)
 
     # Rounds
 
@@ -249,6 +250,7 @@ class Collector:
     def _refuse_all(self, findings: Iterable[Finding]) -> None:
         """Sign nothing any more: the node is refused, and with it every process on it."""
         self.findings = tuple(findings)
+        self._ready.set()
         for subject in self.known.values():
             subject.suspend(self.findings)
         for waiting in self._waiting.values():
