@@ -136,15 +136,14 @@ class Collector:
     _waiting: dict[bytes, Waiting] = field(default_factory=dict)
     _refreshes: "list[asyncio.Future[None]]" = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _judged: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set with the first verdict about the node."""
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the node was accepted or refused."""
     _keys: Keys | None = None
 
     @property
     def is_accepted(self) -> bool:
         """Whether the node's last evidence was accepted."""
-        return self._judged.is_set() and not self.findings
+        return self._ready.is_set() and not self.findings
 
     # For conversations
 
@@ -302,7 +301,7 @@ class Collector:
         if result.challenge != challenge.digest():
             raise Unreachable("the verifier's result is of another challenge")
         self.findings = ()
-        self._judged.set()
+        self._ready.set()
         await self._hand_out(result, asked, seen, quoted.when)
 
     async def _look_at(self, asked: Mapping[bytes, Subject]) -> dict[bytes, Seen]:
