@@ -19,7 +19,7 @@ from functools import partial
 
 from attestor.client import Answer, Unreachable, Verifier
 from attestor.instance import Instance
-from attestor.look import Executed, Glance, NoLook
+from attestor.look import Executed, Glance, NoLook, TooSlow
 from attestor.looker import Looker
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from attestor.reasons import Local, refuse
@@ -241,6 +241,8 @@ class Collector:
         codes = {str(finding.reason) for finding in refused.findings}
         log.warning("the verifier refused the node: %s", refused)
         if codes == {NODE_UNKNOWN}:
+            for subject in self.known.values():
+                subject.suspend(refused.findings)  # an operator has removed the node
             await self.enrol()
             raise Unreachable("the node has just enrolled")
         if all(code.startswith(CHALLENGE) for code in codes):
@@ -305,18 +307,26 @@ class Collector:
         await self._hand_out(result, asked, seen, quoted.when)
 
     async def _look_at(self, asked: Mapping[bytes, Subject]) -> dict[bytes, Seen]:
-        """Return what is seen of each process; those that cannot be seen are not in it."""
+        """Return what is seen of each process; those that cannot be seen are not in it.
+
+        Who makes us wait does so once: the other processes of that user are not looked at.
+        """
         found: dict[bytes, Seen] = {}
+        slow: set[int] = set()
         for name, subject in asked.items():
             if subject.secrets is None:
                 continue
             try:
+                if subject.peer.uid in slow:
+                    raise NoLook("another process of the same user took too long")  # noqa: TRY301
                 seen = Seen(*await self.looker.run(partial(Looker.look, pins=subject.pins)))
             except Executed:
                 self.on_end(subject, EXECUTED)
                 continue
             except NoLook as error:
                 log.info("%s: %s", subject.label, error)
+                if isinstance(error, TooSlow):
+                    slow.add(subject.peer.uid)
                 refused = refuse(Local.LOOK_FAILED, subject.label, found=str(error))
                 self._refuse_waiting(name, refused)
                 continue
@@ -384,7 +394,8 @@ class Collector:
             if subject.secrets is None:
                 continue
             if name not in seen or name not in outcomes:
-                self._refuse_waiting(name, refuse(Local.PROCESS_CHANGED, subject.label))
+                # The verifier has ended what it was not told of.
+                self._refuse(subject, refuse(Local.PROCESS_CHANGED, subject.label).findings)
                 continue
             try:
                 await self._take(subject, outcomes[name], seen[name], result.challenge, quoted)

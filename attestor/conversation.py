@@ -321,8 +321,10 @@ async def _look_again(services: Services, subject: Subject) -> None:
     subject.current(datetime.now(UTC))
     if await _glance(services, subject) == subject.glance:
         return
-    # Something new is executable, or it is traced: that is for the verifier to judge.
-    await services.collector.refresh()
+    # Something new is executable, or it is traced: that is for the verifier to judge. A round
+    # costs a quote, so it is counted like a request for a credential.
+    async with services.admission.turn(subject.peer.uid):
+        await services.collector.refresh()
     subject.current(datetime.now(UTC))
     if await _glance(services, subject) != subject.glance:
         raise refuse(Local.PROCESS_CHANGED, subject.label)

@@ -15,13 +15,14 @@ from functools import partial
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
 from attestor.conversation import Opening, Services, converse
-from attestor.look import NoLook
+from attestor.look import NAMESPACES, NoLook
 from attestor.looker import Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
 from attestor.peer import Kernel, Peer
 from attestor.reasons import Local, refuse
 from attestor.starter import Account, Order
 from credential import local
+from evidence.process import Look
 
 STANDARD = 3
 """Descriptors that a launch brings: what becomes 0, 1 and 2."""
@@ -41,6 +42,10 @@ class Launcher:
         """Launch a program, tell its pid and how it ended, and talk with it meanwhile."""
         message = opening.message
         assert isinstance(message, local.Launch)
+        if not _is_beside_us(opening.look):
+            # What is launched is not in the caller's container: the same uid, and a way out.
+            expected = "our own user and pid namespaces"
+            raise refuse(Local.CONTAINED, peer.label, expected=expected)
         if len(opening.packet.descriptors) != STANDARD:
             found = f"{len(opening.packet.descriptors)} descriptors"
             raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="three", found=found)
@@ -111,3 +116,9 @@ class Launcher:
             except NoLook as error:
                 raise refuse(Local.LOOK_FAILED, path, found=str(error)) from error
         return digest
+
+
+def _is_beside_us(look: Look) -> bool:
+    """Say whether a process is in no container: in the user and pid namespaces that we are in."""
+    own = os.stat(f"/proc/self/ns/{NAMESPACES[1]}").st_ino  # noqa: PTH116
+    return look.is_user_namespace_initial and look.namespaces[1] == own

@@ -55,6 +55,10 @@ class NoLook(Exception):
     """The process cannot be looked at: gone, changing, or holding something that we cannot read."""
 
 
+class TooSlow(NoLook):
+    """The process holds something that does not let itself be read."""
+
+
 class Executed(NoLook):
     """The process now runs another program."""
 
@@ -169,7 +173,7 @@ def glance(pins: Pins) -> Glance:
             regions=regions,
             tracer=int(says["TracerPid"]),
             uids=_numbers(says["Uid"]),
-            capabilities=int(says["CapEff"], 16),
+            capabilities=int(says["CapPrm"], 16),
         )
     if not is_alive(pins.pidfd):
         raise NoLook("the process is gone")
@@ -228,7 +232,7 @@ def _look(pins: Pins, digests: Digests) -> Look:
         tracer=int(says["TracerPid"]),
         uids=_numbers(says["Uid"]),
         gids=_numbers(says["Gid"]),
-        capabilities=int(says["CapEff"], 16),
+        capabilities=int(says["CapPrm"], 16),
         no_new_privs=says["NoNewPrivs"] == "1",
         seccomp=int(says["Seccomp"]),
         cgroup=_cgroup(directory),

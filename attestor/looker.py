@@ -17,7 +17,7 @@ from typing import cast
 
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
-from attestor.look import Executed, Glance, NoLook, Pins, glance, look, pin
+from attestor.look import Executed, Glance, NoLook, Pins, TooSlow, glance, look, pin
 from attestor.starter import Account
 from evidence import Malformed
 from evidence.process import Look
@@ -88,7 +88,7 @@ class Looker:
                 answer, found = packets.receive(self._channel)
             except (EOFError, OSError, Malformed) as error:
                 self._drop()
-                raise NoLook(f"the look took longer than {self._deadline_seconds} s") from error
+                raise TooSlow(f"the look took longer than {self._deadline_seconds} s") from error
         match answer:
             case ["yes", value]:
                 return value, found

@@ -27,6 +27,7 @@ class Local(StrEnum):
     TPM = "local.tpm-failed"
     UNEXPECTED = "local.unexpected-message"
     USER = "local.user-not-allowed"
+    CONTAINED = "local.launch-from-another-namespace"
     START = "local.program-does-not-start"
     INTERNAL = "local.failed"
 

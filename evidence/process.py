@@ -117,7 +117,7 @@ class Look(Shape):
     """Real, effective, saved, file system."""
     gids: tuple[int, ...]
     capabilities: int
-    """CapEff, a bit set."""
+    """CapPrm, a bit set: what it has, whether in effect now or a system call later."""
     no_new_privs: bool
     seccomp: int
     """0 none, 1 strict, 2 filter."""

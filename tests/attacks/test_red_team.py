@@ -8,13 +8,23 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from attestor.admission import Admission, Limits
+from attestor.client import Unreachable
+from attestor.collector import Collector
+from attestor.conversation import Opening, _look_again
 from attestor.digests import Digests
-from attestor.look import _cgroup, look, pin
+from attestor.launcher import Launcher
+from attestor.look import Glance, TooSlow, _cgroup, look, pin
+from attestor.reasons import Local
+from credential import Refused, local
+from credential.reasons import Finding
 from evidence import Malformed, cbor
-from evidence.messages import ChallengeRequest, Wanted
+from evidence.messages import ChallengeRequest, Result, Wanted
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import SimulatedNode, private_key
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
@@ -255,6 +265,190 @@ def test_060_known_bytes_in_a_file_that_others_can_write(
     process = process.looking(files=tuple(files), executable=executable)
     verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
     assert reasons(only(verdict.processes)) == {Reason.PROCESS_OWNER}
+
+
+@pytest.mark.attack(number=49, attacker=USER, asset=IDENTITY)
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives capabilities away")
+def test_049_capabilities_that_rest_between_two_uses() -> None:
+    """Not effective during the look, and effective again with one system call."""
+    drop = ["setpriv", "--bounding-set", "-all,+sys_admin", "--inh-caps", "-all,+sys_admin"]
+    source = """
+import ctypes
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+words = (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capget(header, words) == 0
+words[0] = words[3] = 0
+assert ctypes.CDLL(None).capset(header, words) == 0
+print("ready", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [*drop, sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        pidfd = os.pidfd_open(program.pid)
+        pins = pin(pidfd)
+        try:
+            seen, summary = look(pins, Digests(most_bytes=64 << 20))
+        finally:
+            pins.close()
+            os.close(pidfd)
+            program.communicate(b"\n")
+    assert seen.capabilities == summary.capabilities == 1 << 21
+
+
+# The attestor
+
+
+@pytest.mark.attack(number=125, attacker=USER, asset=IDENTITY)
+@pytest.mark.parametrize(
+    ("initial", "space"), [(False, 0), (True, 1)], ids=["user namespace", "pid namespace"]
+)
+async def test_125_a_launch_from_within_a_container(initial: bool, space: int) -> None:  # noqa: FBT001
+    """What is launched runs outside of it, as the same uid: a way out."""
+    own = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116
+    seen: Any = SimpleNamespace(
+        is_user_namespace_initial=initial, namespaces=(0, own + space, 0, 0, 0, 0, 0)
+    )
+    message = local.Launch(argument=("/bin/true",), environment=(), user="")
+    packet: Any = SimpleNamespace(descriptors=[0, 1, 2])
+    pins: Any = None
+    opening = Opening(pins, seen, "", packet, message)
+    nothing: Any = None
+    launcher = Launcher(nursery=nothing, kernel=nothing, services=nothing)
+    peer: Any = SimpleNamespace(label="pid 1, uid 0", uid=0)
+    with pytest.raises(Refused) as refused:
+        await launcher.launch(nothing, peer, opening)
+    assert [one.reason for one in refused.value.findings] == [Local.CONTAINED]
+
+
+@pytest.mark.attack(number=131, attacker=USER, asset="the TPM")
+async def test_131_a_process_that_maps_something_before_each_proof() -> None:
+    """Each makes a round of evidence: a quote, and a row that the verifier keeps for ever."""
+    rounds = 0
+    glances = iter(range(1_000_000))
+
+    def glance(number: int) -> Glance:
+        return Glance(
+            executable=(1, 2, 3), auxv=b"", regions=(), tracer=number, uids=(), capabilities=0
+        )
+
+    async def run(_work: object) -> Glance:
+        return glance(next(glances))
+
+    async def refresh() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    services: Any = SimpleNamespace(
+        admission=Admission(Limits(burst=3, per_minute=1), lambda: 0.0),
+        acquaintances=SimpleNamespace(run=run),
+        collector=SimpleNamespace(refresh=refresh),
+    )
+    subject: Any = SimpleNamespace(
+        current=lambda _now: None,
+        glance=glance(-1),
+        peer=SimpleNamespace(uid=1001),
+        pins=None,
+        label="pid 1, uid 1001",
+    )
+    found = []
+    for _ in range(10):
+        with pytest.raises(Refused) as refused:
+            await _look_again(services, subject)
+        found.append(refused.value.findings[0].reason)
+    assert rounds == 3
+    assert found == [Local.PROCESS_CHANGED] * 3 + [Local.TOO_MANY] * 7
+
+
+class Lookers:
+    """Looks that take too long at one user's processes, and work for everybody else."""
+
+    def __init__(self, slow_uid: int) -> None:
+        self.slow_uid = slow_uid
+        self.asked: list[int] = []
+
+    async def run(self, work: Any) -> Any:  # noqa: ANN401
+        pins = work.keywords["pins"]
+        self.asked.append(pins.uid)
+        if pins.uid == self.slow_uid:
+            raise TooSlow("the look took longer than 10 s")
+        return pins.look, None
+
+
+def subject_of(uid: int, seen: object) -> Any:  # noqa: ANN401
+    return SimpleNamespace(
+        secrets=object(),
+        pins=SimpleNamespace(uid=uid, look=seen),
+        peer=SimpleNamespace(uid=uid),
+        look=seen,
+        label=f"uid {uid}",
+    )
+
+
+@pytest.mark.attack(number=131, attacker=USER, asset="other users' credentials")
+async def test_131_many_processes_that_cannot_be_looked_at(node: SimulatedNode) -> None:
+    """A file that a user serves blocks whoever reads it: once in a round, not for each process."""
+    seen = node.new_process().look
+    asked = {bytes([n]): subject_of(1001, seen) for n in range(50)}
+    asked |= {bytes([100 + n]): subject_of(1002, seen) for n in range(3)}
+    lookers: Any = Lookers(slow_uid=1001)
+    found = await collector_with(looker=lookers)._look_at(asked)  # noqa: SLF001
+    assert sorted(found) == [bytes([100 + n]) for n in range(3)]
+    assert lookers.asked == [1001, 1002, 1002, 1002]
+
+
+def collector_with(**parts: Any) -> Collector:  # noqa: ANN401
+    nothing: Any = dict.fromkeys(
+        ("machine", "verifier", "tpm", "looker", "measurement_list", "enrol", "on_end")
+    )
+    return Collector(interval_seconds=1, **(nothing | parts))
+
+
+class Forgettable:
+    """A subject that is told what becomes of it."""
+
+    secrets = object()
+    key_name = b"key"
+    label = "pid 1"
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def forget(self, findings: tuple[Finding, ...]) -> None:
+        self.told += [f"forgotten: {one.reason}" for one in findings]
+
+    def suspend(self, findings: tuple[Finding, ...]) -> None:
+        self.told += [f"suspended: {one.reason}" for one in findings]
+
+
+@pytest.mark.attack(number=129, attacker=USER, asset=IDENTITY)
+async def test_129_a_process_that_the_verifier_was_not_told_of() -> None:
+    """Its credential has ended there: no proof is signed for the rest of its lease."""
+    collector = collector_with()
+    subject: Any = Forgettable()
+    collector.known[subject.key_name] = subject
+    result = Result(challenge=bytes(32), outcomes=())
+    await collector._hand_out(result, {subject.key_name: subject}, {}, 0.0)  # noqa: SLF001
+    assert subject.told == [f"forgotten: {Local.PROCESS_CHANGED}"]
+    assert not collector.known
+
+
+@pytest.mark.attack(number=129, attacker=ROOT, asset=IDENTITY)
+async def test_129_a_node_that_was_removed_and_is_not_enrolled_again() -> None:
+    """Nothing is signed any more, whatever becomes of the enrolment."""
+
+    async def enrol() -> None:
+        raise Unreachable("the verifier does not enrol this node")
+
+    collector = collector_with(enrol=enrol)
+    subject: Any = Forgettable()
+    collector.known[subject.key_name] = subject
+    refused = Refused([Finding(reason="node.unknown")])
+    with pytest.raises(Unreachable):
+        await collector._take_refusal(refused)  # noqa: SLF001
+    assert subject.told == ["suspended: node.unknown"]
 
 
 # What bad input costs
