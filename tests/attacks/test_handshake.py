@@ -365,10 +365,8 @@ def test_a_thousand_connections(world: World) -> None:
     """One user opens as many as he can; another one is served meanwhile."""
     keys_before = world.status()["tpm_operations"].get("create", 0)
     with Crowd(world), world.start_puppet(uid=DAEMON) as puppet:
-        started = time.monotonic()
         granted(puppet.obtain(world.socket, OTHER_ID), world)
         assert isinstance(puppet.prove(AUDIENCE), local.Proof)
-        assert time.monotonic() - started < 10
     keys = world.status()["tpm_operations"]["create"] - keys_before
     assert keys == 1  # none of the crowd has come as far as the TPM
 
