@@ -143,6 +143,7 @@ def _list(config: Config) -> Iterator[Check]:
 
 def _attestor(config: Config) -> Iterator[Check]:
     yield from _device(config)
+    yield from _own_files(config)
     missing = privileges.NEEDED - privileges.permitted()
     yield Check(
         link=6,
@@ -163,7 +164,10 @@ def _attestor(config: Config) -> Iterator[Check]:
 
 
 def _device(config: Config) -> Iterator[Check]:
-    """Whoever opens the TPM can extend its registers with anything."""
+    """Whoever opens the TPM can extend its registers with anything.
+
+    Root, who asks before there is an attestor, is told whether it is some account's alone.
+    """
     if not config.tcti.startswith("device:"):
         yield Check(
             link=2,
@@ -180,10 +184,34 @@ def _device(config: Config) -> Iterator[Check]:
             yield Check(
                 link=2,
                 name=str(path),
-                is_good=mode == 0o600 and status.st_uid == os.getuid(),  # noqa: PLR2004
+                is_good=mode == 0o600 and _is_attestors(status),  # noqa: PLR2004
                 found=f"mode {mode:04o}, uid {status.st_uid}",
-                next=f"chown {os.getuid()} {path}; chmod 0600 {path}; a udev rule for both",
+                next=f"chown {_attestor_name()} {path}; chmod 0600 {path}; a udev rule for both",
             )
+
+
+def _own_files(config: Config) -> Iterator[Check]:
+    """Say whose the CA is: what root owns and the attestor reads is measured, as code is."""
+    path = config.ca_file
+    is_there = path.is_file()
+    is_own = is_there and _is_attestors(path.stat())
+    yield Check(
+        link=5,
+        name="own files",
+        is_good=is_own,
+        found=f"{path}: uid {path.stat().st_uid}" if is_there else f"there is no {path}",
+        next=f"chown -R {_attestor_name()}: {path.parent}"
+        if is_there
+        else "copy ca.pem, which `verifier init` made",
+    )
+
+
+def _is_attestors(status: os.stat_result) -> bool:
+    return status.st_uid != 0 and os.getuid() in (0, status.st_uid)
+
+
+def _attestor_name() -> str:
+    return str(os.getuid() or "attestor")
 
 
 def _processes() -> Iterator[Check]:
