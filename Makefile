@@ -11,12 +11,12 @@ ROOMS := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,evidence
 # Programs for the virtual machine, written in C: they are put in its /usr/bin.
 PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
 
-.PHONY: help venv setup machine test check demo lab clean
+.PHONY: help venv setup machine test check check-readme demo lab clean
 
 help:
 	@echo "make demo    set up, boot a machine in software, and show what gets a credential and what does not"
 	@echo "make test    set up, and run all tests"
-	@echo "make check   ruff, mypy, the architecture test, the README's help blocks"
+	@echo "make check   ruff, mypy, the architecture test, the pages that are made or checked"
 	@echo "make lab     boot the machine, enrol it, and give a shell in it"
 	@echo "make venv    only .venv"
 
@@ -47,6 +47,12 @@ check: $(VENV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy $(addprefix -p ,$(ROOMS))
 	$(PYTHON) -m pytest -q tests/test_architecture.py
+	$(PYTHON) tests/attacks/threat_model.py --check
+	@$(MAKE) --no-print-directory check-readme
+
+# The README's help blocks and names; `$(PYTHON) tests/test_readme.py --write` mends the blocks.
+check-readme: $(VENV)
+	$(PYTHON) -m pytest -q tests/test_readme.py
 
 demo: setup
 	@$(PYTHON) -m demo $(ARGS)
