@@ -113,9 +113,13 @@ def judge_event_log(log: EventLog) -> JudgedLog:
 
 
 def _judge_emptiness(log: EventLog) -> list[Finding]:
-    if any(event.is_measured for event in log.events):
+    if any(_is_replayed(event) for event in log.events):
         return []
     return [Finding(reason=Reason.EVENT_LOG_EMPTY, expected="an event that extends a register")]
+
+
+def _is_replayed(event: Event) -> bool:
+    return event.is_measured and event.register not in DYNAMIC_REGISTERS
 
 
 def _startup_locality(log: EventLog) -> tuple[int, list[Finding]]:
@@ -186,7 +190,7 @@ def _replay(log: EventLog, algorithm: int, locality: int) -> dict[int, bytes]:
     _, size = ALGORITHMS[algorithm]
     values: dict[int, bytes] = {}
     for event in log.events:
-        if not event.is_measured or event.register in DYNAMIC_REGISTERS:
+        if not _is_replayed(event):
             continue
         start = (locality if event.register == 0 else 0).to_bytes(size, "big")
         value = values.get(event.register, start)
