@@ -2,7 +2,7 @@
 
 Source: TCG PC Client Platform Firmware Profile, revision 1.05, section 10 (TCG_PCR_EVENT2 and
 TCG_EfiSpecIDEvent of the crypto-agile log; TCG_PCClientPCREvent of the SHA-1 log of TPM 1.2),
-and UEFI 2.10, section 38.4 for the CCEL, whose "registers" are measurement registers.
+and UEFI 2.10, section 38, for the CCEL, whose "registers" are measurement registers.
 Numbers are little endian.
 
 Only digests are extended: register, type and data of an event are words of whoever wrote the
@@ -271,7 +271,7 @@ def _read_place(cursor: Cursor) -> tuple[int, int]:
 
 
 def _end_of_events(data: bytes) -> int:
-    """Return where the run of padding at the end begins, if it is one, which eats into an event."""
+    """Return where the run of padding at the end begins; an event before it may end within it."""
     return min(len(data.rstrip(bytes([value]))) for value in _SHORTEST_PADDING_BYTES)
 
 

@@ -41,7 +41,7 @@ DYNAMIC_REGISTERS = range(17, 23)
 """Reset by a dynamic launch: the log does not say what they started from."""
 SECURE_BOOT_REGISTER = 7
 CONFIDENTIAL_SECURE_BOOT_REGISTER = 1
-"""UEFI 2.10, section 38.4.1: measurement register 1 stands for registers 1 and 7."""
+"""UEFI 2.10, section 38: measurement register 1 stands for registers 1 and 7."""
 
 GLOBAL_VARIABLE = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
 """EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c."""
@@ -54,10 +54,11 @@ HCRTM_LOCALITY = b"\4"
 COVERED = frozenset(
     {EFI_VARIABLE_DRIVER_CONFIG, EFI_VARIABLE_BOOT2, EFI_GPT_EVENT, EFI_ACTION, SEPARATOR}
 )
-"""The digest is that of the data, in every log of real firmware too."""
+"""The digest is that of the data, and no log of real firmware has been seen to differ."""
 COVERED_BY_SPECIFICATION = frozenset({ACTION, EVENT_TAG, S_CRTM_VERSION, EFI_VARIABLE_AUTHORITY})
-"""The digest should be that of the data, and is not: OpenPOWER's actions, Linux' tags of load
-options and initrd (only the tagged thing is hashed), old versions of shim's authorities."""
+"""The digest should be that of the data, and real logs differ: in OpenPOWER's actions, Linux'
+tags of load options and initrd (the tagged thing alone is hashed), the authorities of old shims,
+the version of one server."""
 
 SEPARATOR_VALUES = (bytes(4), b"\xff\xff\xff\xff", b"\1\0\0\0", b"\0\0\0\1")
 """What a separator's digest may be of while its data are words for people: after an error, or
@@ -237,7 +238,7 @@ def _has_known_excuse(event: Event, *, is_uefi: bool) -> bool:
     if event.type == ACTION:
         return not is_uefi
     if event.type == EFI_VARIABLE_AUTHORITY:
-        return _variable(event) is None  # shim before version 15 miscounts its length
+        return _variable(event) is None  # old shims log six bytes too many
     return event.type in COVERED_BY_SPECIFICATION
 
 
