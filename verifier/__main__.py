@@ -223,6 +223,13 @@ def _reference_make(arguments: Arguments) -> int:
     return YES
 
 
+def _check_event_log(arguments: Arguments) -> int:
+    from verifier.file_tools import check_event_log
+
+    is_sound = check_event_log(arguments.log, is_json=arguments.json, is_quiet=arguments.quiet)
+    return YES if is_sound else NO
+
+
 # Over the operators' socket
 
 
@@ -362,6 +369,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_nodes(commands.group("node", "which machines there are"))
     _add_policy(commands)
     _add_records(commands)
+    _add_files(commands)
     return parser
 
 
@@ -447,6 +455,11 @@ def _add_records(commands: _Commands) -> None:
     appraise.add_argument(
         "--keys", type=Path, metavar="FILE", help="what /v1/trust-domain answered: its keys only"
     )
+
+
+def _add_files(commands: _Commands) -> None:
+    check = commands.add("check-eventlog", _check_event_log, "replay a boot event log")
+    check.add_argument("log", type=Path, help="binary_bios_measurements, or a copy of it")
 
 
 if __name__ == "__main__":

@@ -123,6 +123,22 @@ class Reason(StrEnum):
 
     INTERNAL = "appraisal.failed"
 
+    # Boot event logs
+    EVENT_LOG_EMPTY = "event-log.nothing-measured"
+    EVENT_LOG_NO_BANK = "event-log.no-whole-bank"
+    EVENT_LOG_DIGEST = "event-log.digest-does-not-match-data"
+    EVENT_LOG_LOCALITY = "event-log.startup-locality-invalid"
+    EVENT_LOG_BANK_INCOMPLETE = "event-log.bank-incomplete"
+    EVENT_LOG_BANK_UNKNOWN = "event-log.bank-unknown"
+    EVENT_LOG_DATA = "event-log.data-not-what-was-measured"
+    EVENT_LOG_DYNAMIC = "event-log.register-of-dynamic-launch"
+    EVENT_LOG_SEPARATOR_MISSING = "event-log.separator-missing"
+    EVENT_LOG_SEPARATOR_AGAIN = "event-log.separator-again"
+    EVENT_LOG_SEPARATOR_VALUE = "event-log.separator-not-zero"
+    EVENT_LOG_LATE = "event-log.event-after-separator"
+    EVENT_LOG_EXIT = "event-log.exit-from-boot-services-missing"
+    EVENT_LOG_SECURE_BOOT = "event-log.secure-boot-unclear"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

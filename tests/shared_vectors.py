@@ -1,0 +1,24 @@
+"""Files that nobody in this project wrote: in `shared/vectors`, beside the checkout or absent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VECTORS = Path(__file__).resolve().parent.parent.parent / "shared" / "vectors"
+
+needs_vectors = pytest.mark.skipif(
+    not VECTORS.is_dir(), reason=f"no third-party vectors: {VECTORS} is not there"
+)
+
+
+def expected(kind: str) -> dict[str, Any]:
+    """Return what `expected.json` says of each file of a kind, nothing where it is absent."""
+    table = VECTORS / "expected.json"
+    return dict(json.loads(table.read_text())[kind]) if table.is_file() else {}
+
+
+def names(kind: str) -> list[Any]:
+    """Return the parameters of a test of each file of a kind: one that is skipped where absent."""
+    return sorted(expected(kind)) or [pytest.param("", marks=needs_vectors, id="absent")]

@@ -1,0 +1,62 @@
+"""Commands for people who have files: each reads one, judges it, and prints what it found."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evidence import Malformed
+from evidence.event_log import MOST_LOG_BYTES, EventLog
+from verifier.event_log import JudgedLog, judge_event_log
+from verifier.ledger import findings_json
+
+_SECURE_BOOT = {True: "on", False: "off", None: "unknown"}
+
+
+def check_event_log(path: Path, *, is_json: bool, is_quiet: bool) -> bool:
+    """Print what a boot event log leads to; return whether it can be what firmware wrote."""
+    judged = judge_event_log(EventLog.decode(read_bounded(path, MOST_LOG_BYTES)))
+    answer = event_log_json(judged)
+    if is_json:
+        print(json.dumps(answer, indent=2))
+        return not judged.refusals
+    if not is_quiet:
+        print(f"events       {judged.events}")
+        print(f"secure boot  {_SECURE_BOOT[judged.secure_boot]}")
+        for bank, registers in answer["pcrs"].items():
+            for register, value in registers.items():
+                print(f"{bank:<9} {register:>2}  {value}")
+    print_findings("refused", findings_json(judged.refusals))
+    print_findings("note", [] if is_quiet else findings_json(judged.notes))
+    return not judged.refusals
+
+
+def event_log_json(judged: JudgedLog) -> dict[str, Any]:
+    """Return the answer of `check-eventlog --json`."""
+    pcrs = {
+        bank: {str(register): value.hex() for register, value in registers.items()}
+        for bank, registers in judged.registers.items()
+    }
+    return {
+        "events": judged.events,
+        "pcrs": pcrs,
+        "secure_boot": judged.secure_boot,
+        "findings": findings_json([*judged.refusals, *judged.notes]),
+    }
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """Return the bytes of a file; raise Malformed where there are more than `most_bytes`."""
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise Malformed(f"{path}: expected at most {most_bytes} bytes")
+    return data
+
+
+def print_findings(word: str, findings: list[dict[str, str]]) -> None:
+    """Print findings as a refusal is printed: the reason, then what, expected, found."""
+    for one in findings:
+        print(f"{word:<8} {one['reason']}")
+        for name in ("what", "expected", "found"):
+            if one[name]:
+                print(f"  {name:<9} {one[name]}")
