@@ -20,7 +20,7 @@ from attestor.tpm import Tpm, TpmFailed
 from credential import Keys, crypto, grant, wpt
 from credential.grant import Grant
 from demo.scene import Played, Scene
-from demo.world import INTERVAL_SECONDS, LEDGER, PAYMENTS, TRUST_DOMAIN, World
+from demo.world import EK, INTERVAL_SECONDS, LEDGER, PAYMENTS, TRUST_DOMAIN, World
 from evidence.messages import Body, Evidence, Result, SignedMessage
 from evidence.tpm import Public
 from swtpm import Failed
@@ -114,7 +114,7 @@ def play_wrong_machine(world: World) -> Played:
     """Carry the golden program's sealed credential to a second TPM of the same maker."""
     sealed = _first_grant(world)
     second = world.manufacturer.make_tpm(world.directory / "second-tpm")
-    with second as tcti, Tpm(tcti) as tpm:
+    with second as tcti, Tpm(tcti, ek=EK) as tpm:
         key = tpm.create_process_key(sealed.core)
         ek = Public.decode(tpm.ek_public())
         own = make_credential(
