@@ -60,6 +60,7 @@ class Reason(StrEnum):
     LIST_REPLAY = "ima-list.does-not-replay"
     LIST_TEMPLATE_HASH = "ima-list.template-hash-does-not-match"
     LIST_TEMPLATE = "ima-list.template-unknown"
+    LIST_LEGACY = "ima-list.template-legacy"
     LIST_REGISTER = "ima-list.register-unknown"
     LIST_DIGEST = "ima-list.digest-weak"
     LIST_VERITY = "ima-list.digest-of-verity-tree"
