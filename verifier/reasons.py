@@ -61,6 +61,8 @@ class Reason(StrEnum):
     LIST_TEMPLATE_HASH = "ima-list.template-hash-does-not-match"
     LIST_TEMPLATE = "ima-list.template-unknown"
     LIST_LEGACY = "ima-list.template-legacy"
+    LIST_ALGORITHM = "ima-list.digest-algorithm-unknown"
+    LIST_PADDED = "ima-list.template-hash-is-padded-sha1"
     LIST_REGISTER = "ima-list.register-unknown"
     LIST_DIGEST = "ima-list.digest-weak"
     LIST_VERITY = "ima-list.digest-of-verity-tree"
