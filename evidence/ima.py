@@ -119,7 +119,7 @@ class Record:
         """What the template hash covers (ima_crypto.c, `ima_calc_field_array_hash_tfm`)."""
         if self.template != LEGACY:
             return self.data
-        digest, name = _read_legacy(Cursor(self.data, "little"))
+        digest, name = read_legacy(Cursor(self.data, "little"))
         return digest + name.ljust(MOST_LEGACY_NAME_BYTES + 1, b"\0")
 
     def encode(self) -> bytes:
@@ -188,16 +188,17 @@ def _read_record(cursor: Cursor, template_hash_bytes: int) -> Record:
         raise Malformed(f"expected the name of a template, got {name!r}")
     template = name.decode("ascii")
     if template == LEGACY:
-        digest, path = _read_legacy(cursor)
+        digest, path = read_legacy(cursor)
         data = digest + _field(path)
     else:
         data = cursor.sized(4, MOST_DATA_BYTES)
     return Record(register=register, template_hash=template_hash, template=template, data=data)
 
 
-def _read_legacy(cursor: Cursor) -> tuple[bytes, bytes]:
+def read_legacy(cursor: Cursor) -> tuple[bytes, bytes]:
     """Return digest and name. A NUL in the name would be one with the padding in the hash."""
-    digest, name = cursor.take(SHA1_BYTES), cursor.sized(4, MOST_LEGACY_NAME_BYTES)
+    digest = cursor.take(SHA1_BYTES)
+    name = cursor.sized(4, MOST_LEGACY_NAME_BYTES)
     if b"\0" in name:
         raise Malformed(f"expected a name without NUL, got {name[:24]!r}")
     return digest, name
@@ -231,7 +232,7 @@ def read_values(record: Record) -> tuple[tuple[str, bytes], ...]:
         raise Malformed(f"expected one of {sorted(TEMPLATES)}, got {record.template!r}")
     cursor = Cursor(record.data, "little")
     if record.template == LEGACY:
-        digest, name = _read_legacy(cursor)
+        digest, name = read_legacy(cursor)
         values: tuple[bytes, ...] = (digest, name + b"\0")
     else:
         values = tuple(cursor.sized(4, MOST_DATA_BYTES) for _ in fields)

@@ -9,8 +9,10 @@ lines, and only the template hash of the record that was cut short shows it.
 import re
 from collections.abc import Iterator
 
+from evidence.cursor import Cursor
 from evidence.ima import (
     DIGEST_FIELDS,
+    LEGACY,
     LIST_HASHES,
     MOST_NAME_BYTES,
     MOST_REGISTER,
@@ -19,6 +21,7 @@ from evidence.ima import (
     Record,
     encode_values,
     fields_of,
+    read_legacy,
 )
 from evidence.malformed import Malformed
 
@@ -67,7 +70,10 @@ def _read_record(start: re.Match[bytes], text: bytes, template_hash_bytes: int) 
 def _template_data(template: str, fields: tuple[str, ...], text: bytes) -> bytes:
     texts = _split(text, fields)
     values = [_value(field, one) for field, one in zip(fields, texts, strict=True)]
-    return encode_values(template, values)
+    data = encode_values(template, values)
+    if template == LEGACY:
+        read_legacy(Cursor(data, "little"))
+    return data
 
 
 def _split(text: bytes, fields: tuple[str, ...]) -> list[bytes]:

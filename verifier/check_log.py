@@ -6,7 +6,6 @@ quote nothing here is proven: anybody can write a list.
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -84,8 +83,8 @@ def _detail(finding: Finding) -> str:
 
 def log_hash_of(name: str) -> str | None:
     """Return the algorithm in a file's name as kernels write it, None where there is none."""
-    match = re.search(r"_([a-z0-9]+)$", name)
-    return match[1] if match and match[1] in LIST_HASHES else None
+    suffix = name.rpartition("_")[2]
+    return suffix if suffix in LIST_HASHES and suffix != name else None
 
 
 def check_log(data: bytes, *, log_hash: str | None = None, is_ascii: bool = False) -> CheckedLog:
