@@ -118,7 +118,7 @@ def _list(config: Config) -> Iterator[Check]:
     yield Check(
         link=4,
         name="template",
-        is_good=templates <= set(ima.TEMPLATES),
+        is_good=templates <= set(ima.EVIDENCE_TEMPLATES),
         found=", ".join(sorted(templates)),
         next="boot with ima_template=ima-ng, ima-sig or ima-ngv2",
     )

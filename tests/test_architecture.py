@@ -39,9 +39,10 @@ PURE = {
         "seen", "wit", "wpt",
     ],
     "verifier": [
-        "appraisal", "attestation_key", "boot", "bounds", "crypto", "enrolment", "event_log",
-        "instance", "kernel_policy", "node", "plain", "policy", "process", "process_key", "quote",
-        "reasons", "records", "reference", "replay", "tables", "verdict", "workload",
+        "appraisal", "attestation_key", "boot", "bounds", "check_log", "crypto", "enrolment",
+        "event_log", "instance", "kernel_policy", "node", "plain", "policy", "process",
+        "process_key", "quote", "reasons", "records", "reference", "replay", "tables", "verdict",
+        "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""
@@ -108,6 +109,16 @@ def test_the_deciding_part_knows_nothing_of_the_service() -> None:
 def test_every_module_of_the_verifier_is_of_one_part_or_the_other() -> None:
     named = {*PURE["verifier"], *SERVICE, "__init__", "__main__"}
     assert {path.stem for path in modules("verifier")} == named
+
+
+def test_lists_in_text_are_read_by_the_file_tool_alone() -> None:
+    readers = {
+        str(path.relative_to(ROOT))
+        for room in ROOMS
+        for path in modules(room)
+        if "evidence.ima_ascii" in imports(path)
+    }
+    assert readers == {"verifier/check_log.py"}
 
 
 def test_ima_policies_hold_data_only() -> None:

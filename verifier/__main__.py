@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import Malformed
+from evidence.ima import LIST_HASHES
 from verifier import client
 from verifier.config import DEFAULT_PATH, Config, Misconfigured
 from verifier.hints import next_step
@@ -179,6 +180,19 @@ def _appraise(arguments: Arguments) -> int:
         print("verifier: another verdict than the recorded one", file=sys.stderr)
         return UNKNOWN
     return {"accepted": YES, "refused": NO}.get(outcome.verdict, MISUSED)
+
+
+def _check_log(arguments: Arguments) -> int:
+    from verifier.check_log import check_log, log_hash_of
+
+    checked = check_log(
+        arguments.log.read_bytes(),
+        log_hash=arguments.log_hash or log_hash_of(arguments.log.name),
+        is_ascii=arguments.ascii,
+    )
+    lines = [json.dumps(checked.answer(), indent=2)] if arguments.json else checked.lines()
+    print("\n".join(lines))
+    return YES if checked.is_consistent else NO
 
 
 def _demand_signer(signer: bytes, path: Path) -> None:
@@ -455,6 +469,12 @@ def _add_records(commands: _Commands) -> None:
     appraise.add_argument(
         "--keys", type=Path, metavar="FILE", help="what /v1/trust-domain answered: its keys only"
     )
+    check = commands.add("check-log", _check_log, "say what a measurement list in a file says")
+    check.add_argument("log", type=Path, help="a copy of binary_runtime_measurements")
+    check.add_argument(
+        "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
+    )
+    check.add_argument("--ascii", action="store_true", help="a copy of ascii_runtime_measurements")
 
 
 def _add_files(commands: _Commands) -> None:

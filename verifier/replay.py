@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from itertools import chain
 
 from evidence import Malformed, cbor
-from evidence.ima import Record, read_measurement, read_records
+from evidence.ima import (
+    EVIDENCE_TEMPLATES,
+    LEGACY,
+    Record,
+    hash_of,
+    read_measurement,
+    read_records,
+)
 from verifier.instance import REGISTER_BYTES, AcceptedInstance
 from verifier.node import Checkpoint, Measured, Node
 from verifier.policy import Policy
@@ -193,7 +200,7 @@ def _column_findings(index: int, record: Record, policy: Policy) -> Iterator[Fin
     if record.register not in policy.list_registers:
         expected, found = f"one of {policy.list_registers}", f"{record.register}"
         yield Finding(reason=Reason.LIST_REGISTER, what=what, expected=expected, found=found)
-    computed = hashlib.sha1(record.data, usedforsecurity=False).digest()
+    computed = hashlib.sha1(record.hashed, usedforsecurity=False).digest()
     if not record.is_violation and record.template_hash != computed:
         expected, found = computed.hex(), record.template_hash.hex()
         yield Finding(reason=Reason.LIST_TEMPLATE_HASH, what=what, expected=expected, found=found)
@@ -219,16 +226,21 @@ def _read_record(index: int, record: Record) -> Measured:
             register=record.register, algorithm=VIOLATION, digest=b"", path=b"", template=""
         )
     what = f"record {index}"
+    if record.template not in EVIDENCE_TEMPLATES:
+        reason = Reason.LIST_LEGACY if record.template == LEGACY else Reason.LIST_TEMPLATE
+        expected, found = f"one of {', '.join(EVIDENCE_TEMPLATES)}", label(record.template)
+        raise reject(reason, what, expected=expected, found=found)
     try:
         measurement = read_measurement(record)
     except Malformed as malformed:
         found = label(str(malformed))
         raise reject(Reason.LIST_TEMPLATE, what, expected="a template", found=found) from malformed
     if measurement.buffer is not None:
-        hashed = hashlib.new(measurement.algorithm, measurement.buffer).digest()
+        hashed = hash_of(measurement.algorithm, measurement.buffer)
         if hashed != measurement.digest:
+            expected = "a hash that can be computed" if hashed is None else hashed.hex()
             found = measurement.digest.hex()
-            raise reject(Reason.LIST_BUFFER, what, expected=hashed.hex(), found=found)
+            raise reject(Reason.LIST_BUFFER, what, expected=expected, found=found)
     kind = "verity:" if measurement.is_verity else ""
     return Measured(
         register=record.register,

@@ -1,5 +1,6 @@
 """Attacks on the measurement list: whole, of this boot, under our policy, nothing unknown."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evidence import Malformed
-from evidence.ima import Record
+from evidence.ima import Record, encode_values
 from tests.simulated_node import (
     KERNEL_POLICY,
     LIBC,
@@ -405,10 +406,12 @@ def test_034_a_template_that_is_not_known(
 def test_035_a_record_of_the_legacy_template(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
-    legacy = replace(node.records[3], template="ima").encode()
-    evidence = node.unsigned_evidence(verifier.challenge())
-    with pytest.raises(Malformed):
-        verifier.judge(replace(evidence, records=evidence.records + legacy))
+    """Of a file that is known: the kernel has extended it, the verifier reads it, and refuses."""
+    digest = hashlib.sha1(SYSTEM_FILES[LIBC]).digest()
+    data = encode_values("ima", (digest, f"/{LIBC}".encode()))
+    legacy = record_of(data, template="ima")
+    node.append(replace(legacy, template_hash=hashlib.sha1(legacy.hashed).digest()))
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_LEGACY}
 
 
 @pytest.mark.attack(number=36, attacker=ROOT, asset=NODE)

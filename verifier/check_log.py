@@ -1,0 +1,248 @@
+"""What a measurement list in a file says: whether it is whole, not whether it is known.
+
+A tool for people who have files. It judges one thing, that every recorded template hash is that
+of its data. Violations, old templates, weak digests and unknown names are findings. Without a
+quote nothing here is proven: anybody can write a list.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from evidence import Malformed
+from evidence.ima import (
+    DIGEST_BYTES,
+    DIGEST_FIELDS,
+    LEGACY,
+    LIST_HASHES,
+    NAME_FIELDS,
+    Record,
+    fields_of,
+    hash_of,
+    read_digest,
+    read_records,
+    read_values,
+)
+from evidence.ima_ascii import read_ascii_records, template_hash_width
+from verifier.reasons import Finding, Reason, label
+
+BANKS = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+"""The banks that registers are computed for, and the bytes of a register."""
+WEAK = ("md5", "sha1")
+MOST_OF_A_KIND = 64
+"""A list with more findings of one reason says how many more, and no more than that."""
+BOOT_AGGREGATES = (b"boot_aggregate\0", b"boot_aggregate_late\0")
+LOCKED = range(17, 23)
+"""Registers that a TPM starts at all ones (PC Client Platform TPM Profile, 4.6.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedLog:
+    """What a list says."""
+
+    entries: int
+    violations: int
+    templates: dict[str, int]
+    pcrs: dict[str, dict[str, str]]
+    """By bank, then by number, hexadecimal: where the list leads if nothing else extended them."""
+    findings: tuple[Finding, ...]
+    is_consistent: bool
+    """Whether every recorded template hash, violations aside, is that of its data."""
+
+    def answer(self) -> dict[str, object]:
+        """Return the answer for machines."""
+        return {
+            "entries": self.entries,
+            "violations": self.violations,
+            "templates": self.templates,
+            "pcrs": self.pcrs,
+            "findings": [
+                {"reason": str(one.reason), "detail": _detail(one)} for one in self.findings
+            ],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the answer for people."""
+        yield f"{self.entries} entries, {self.violations} violations"
+        for template, count in self.templates.items():
+            yield f"template  {label(template)}  {count}"
+        for bank, registers in self.pcrs.items():
+            for register, value in registers.items():
+                yield f"pcr  {bank}:{register}  {value}"
+        for one in self.findings:
+            yield f"finding  {one.reason}  {_detail(one)}"
+
+
+def _detail(finding: Finding) -> str:
+    parts = [finding.what]
+    parts += [f"expected {finding.expected}"] if finding.expected else []
+    parts += [f"found {finding.found}"] if finding.found else []
+    return ": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+
+
+def log_hash_of(name: str) -> str | None:
+    """Return the algorithm in a file's name as kernels write it, None where there is none."""
+    suffix = name.rpartition("_")[2]
+    return suffix if suffix in LIST_HASHES and suffix != name else None
+
+
+def check_log(data: bytes, *, log_hash: str | None = None, is_ascii: bool = False) -> CheckedLog:
+    """Return what the list in `data` says; raise Malformed where it is none.
+
+    `log_hash` is the algorithm of its template hashes. By default that is SHA-1; a list in text
+    shows how long they are.
+    """
+    if is_ascii:
+        width = template_hash_width(data) if log_hash is None else LIST_HASHES[log_hash]
+        check = _Check(log_hash=log_hash or _algorithm_of_width(width), is_ascii=True)
+        records = read_ascii_records(data, template_hash_bytes=width)
+    else:
+        check = _Check(log_hash=log_hash or "sha1")
+        records = read_records(data, template_hash_bytes=LIST_HASHES[check.log_hash])
+    if hash_of(check.log_hash, b"") is None:
+        raise Malformed(f"{check.log_hash} cannot be computed on this machine")
+    try:
+        for record in records:
+            check.add(record)
+    except Malformed as malformed:
+        hint = f"is this a list of {check.log_hash} template hashes?"
+        raise Malformed(f"record {check.entries}: {malformed}; {hint}") from malformed
+    if not check.entries:
+        raise Malformed("expected a measurement list, got no record")
+    return check.result()
+
+
+def _algorithm_of_width(width: int) -> str:
+    for algorithm, size in BANKS.items():
+        if size == width:
+            return algorithm
+    raise Malformed(f"expected a template hash of {sorted(BANKS.values())} bytes, got {width}")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Check:
+    """What has been found so far: lists may be long, so nothing is kept per record."""
+
+    log_hash: str
+    is_ascii: bool = False
+    banks: tuple[str, ...] = tuple(BANKS)
+    """Those in which every extension so far is known."""
+    entries: int = 0
+    violations: int = 0
+    aggregates: int = 0
+    templates: Counter[str] = field(default_factory=Counter)
+    registers: dict[int, dict[str, bytes]] = field(default_factory=dict)
+    findings: dict[Reason, list[Finding]] = field(default_factory=dict)
+    counts: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, record: Record) -> None:
+        """Judge one more record."""
+        is_as_recorded = False
+        if record.is_violation:
+            self.violations += 1
+            self._find(Reason.LIST_VIOLATION, expected="no violation")
+        elif fields_of(record.template) is None and self.is_ascii:
+            self.banks = tuple(bank for bank in self.banks if bank == self.log_hash)
+            is_as_recorded = True
+        else:
+            is_as_recorded = self._is_padded_sha1(record)
+        self._check_template(record)
+        self._extend(record, is_as_recorded=is_as_recorded)
+        self.templates[record.template] += 1
+        self.entries += 1
+
+    def result(self) -> CheckedLog:
+        """Return what was found."""
+        registers = sorted(self.registers.items())
+        return CheckedLog(
+            entries=self.entries,
+            violations=self.violations,
+            templates=dict(self.templates),
+            pcrs={
+                bank: {str(register): values[bank].hex() for register, values in registers}
+                for bank in self.banks
+            },
+            findings=tuple(self._capped()),
+            is_consistent=not self.counts[Reason.LIST_TEMPLATE_HASH],
+        )
+
+    def _capped(self) -> Iterator[Finding]:
+        for reason, findings in self.findings.items():
+            yield from findings
+            rest = self.counts[reason] - len(findings)
+            if rest:
+                yield Finding(reason=reason, what="and more", found=f"{rest} more")
+
+    def _find(self, reason: Reason, *, expected: str, found: str = "") -> None:
+        self.counts[reason] += 1
+        kept = self.findings.setdefault(reason, [])
+        if len(kept) < MOST_OF_A_KIND:
+            what = f"record {self.entries}"
+            kept.append(Finding(reason=reason, what=what, expected=expected, found=found))
+
+    def _is_padded_sha1(self, record: Record) -> bool:
+        """Judge the template hash; say whether it is SHA-1 and zeros.
+
+        Kernels write that, and extend it, where they cannot compute the bank's algorithm.
+        """
+        computed = hash_of(self.log_hash, record.hashed) or b""
+        if record.template_hash == computed:
+            return False
+        found = record.template_hash.hex()
+        if record.template_hash == record.padded_extension(self.log_hash):
+            self._find(Reason.LIST_PADDED, expected=self.log_hash, found=found)
+            return True
+        self._find(Reason.LIST_TEMPLATE_HASH, expected=computed.hex(), found=found)
+        return False
+
+    def _check_template(self, record: Record) -> None:
+        if record.template == LEGACY:
+            self._find(Reason.LIST_LEGACY, expected="a template with named digests")
+        if fields_of(record.template) is None:
+            found = label(record.template)
+            self._find(Reason.LIST_TEMPLATE, expected="a known template", found=found)
+        elif not record.is_violation:
+            self._check_values(record)
+
+    def _check_values(self, record: Record) -> None:
+        try:
+            values = read_values(record)
+        except Malformed as malformed:
+            expected, found = f"data of {label(record.template)}", label(str(malformed))
+            self._find(Reason.LIST_TEMPLATE, expected=expected, found=found)
+            return
+        for name, value in values:
+            if name in DIGEST_FIELDS:
+                self._check_digest(name, value, dict(values).get("buf"))
+            elif name in NAME_FIELDS and value in BOOT_AGGREGATES:
+                self._check_aggregate()
+
+    def _check_digest(self, name: str, value: bytes, buffer: bytes | None) -> None:
+        digest = read_digest(name, value)
+        found = f"{digest.algorithm}:{digest.digest.hex()}"
+        if digest.algorithm not in DIGEST_BYTES:
+            expected = f"one of {', '.join(DIGEST_BYTES)}"
+            self._find(Reason.LIST_ALGORITHM, expected=expected, found=found)
+            return
+        if digest.algorithm in WEAK or not any(digest.digest):
+            self._find(Reason.LIST_DIGEST, expected="sha256 or longer", found=found)
+        if buffer is not None and hash_of(digest.algorithm, buffer) != digest.digest:
+            self._find(Reason.LIST_BUFFER, expected="the hash of the buffer", found=found)
+
+    def _check_aggregate(self) -> None:
+        """Note each later boot: a kexec carries the list over to the next kernel."""
+        self.aggregates += 1
+        if self.aggregates > 1:
+            expected = "one boot aggregate, or a list that kexec carried over"
+            self._find(Reason.BOOT_AGGREGATE_AGAIN, expected=expected)
+
+    def _extend(self, record: Record, *, is_as_recorded: bool) -> None:
+        start = b"\xff" if record.register in LOCKED else b"\0"
+        values = self.registers.setdefault(
+            record.register, {bank: start * size for bank, size in BANKS.items()}
+        )
+        for bank in self.banks:
+            is_recorded = is_as_recorded and bank == self.log_hash
+            extension = record.template_hash if is_recorded else record.extension(bank)
+            values[bank] = hashlib.new(bank, values[bank] + extension).digest()
