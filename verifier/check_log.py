@@ -220,7 +220,7 @@ class _Check:
 
     def _check_digest(self, name: str, value: bytes, buffer: bytes | None) -> None:
         digest = read_digest(name, value)
-        found = f"{digest.algorithm}:{digest.digest.hex()}"
+        found = label(f"{digest.algorithm}:{digest.digest.hex()}")
         if digest.algorithm not in DIGEST_BYTES:
             expected = f"one of {', '.join(DIGEST_BYTES)}"
             self._find(Reason.LIST_ALGORITHM, expected=expected, found=found)

@@ -137,6 +137,13 @@ def test_many_findings_of_one_reason_hide_no_other() -> None:
     assert checked.findings[MOST_OF_A_KIND].found == "5 more"
 
 
+def test_a_digest_of_a_megabyte_is_not_repeated_whole() -> None:
+    record = with_values("ima-ng", b"crc32:\0" + bytes(1 << 19), b"/x\0")
+    (finding,) = check_log(encoded(record)).findings
+    assert finding.reason is Reason.LIST_ALGORITHM
+    assert len(finding.found) < 300
+
+
 def test_each_register_has_its_own_value() -> None:
     other = make_record("/y", sha256(b"y"), register=11)
     locked = make_record("/z", sha256(b"z"), register=17)
