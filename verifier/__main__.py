@@ -469,17 +469,17 @@ def _add_records(commands: _Commands) -> None:
     appraise.add_argument(
         "--keys", type=Path, metavar="FILE", help="what /v1/trust-domain answered: its keys only"
     )
+
+
+def _add_files(commands: _Commands) -> None:
+    events = commands.add("check-eventlog", _check_event_log, "replay a boot event log")
+    events.add_argument("log", type=Path, help="binary_bios_measurements, or a copy of it")
     check = commands.add("check-log", _check_log, "say what a measurement list in a file says")
     check.add_argument("log", type=Path, help="a copy of binary_runtime_measurements")
     check.add_argument(
         "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
     )
     check.add_argument("--ascii", action="store_true", help="a copy of ascii_runtime_measurements")
-
-
-def _add_files(commands: _Commands) -> None:
-    check = commands.add("check-eventlog", _check_event_log, "replay a boot event log")
-    check.add_argument("log", type=Path, help="binary_bios_measurements, or a copy of it")
 
 
 if __name__ == "__main__":
