@@ -205,6 +205,7 @@ class Collector:
                 log.warning("%s; trying again in %.0f s", error, pause)
                 longest = max(self.interval_seconds, LONGEST_PAUSE_SECONDS)
                 delay, pause = pause, min(2 * pause, longest)
+                due = time.monotonic() + delay
             except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
                 log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
                 self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])

@@ -24,7 +24,7 @@ from attestor.admission import Admission
 from attestor.channel import Channel, Ended
 from attestor.client import Unreachable
 from attestor.collector import Collector
-from attestor.look import Executed, Glance, NoLook, Pins, is_alive
+from attestor.look import Executed, Glance, NoLook, Pins, TooSlow, is_alive
 from attestor.looker import Looker, NoAccount
 from attestor.peer import Packet, Peer
 from attestor.reasons import Local, refuse
@@ -42,6 +42,8 @@ OBTAIN_SECONDS = 90.0
 PROVE_SECONDS = 30.0
 """How long a proof may take: a glance, or a round where something new is mapped."""
 NONCE_BYTES = 32
+LAUNCH_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds between first looks at a program that was just launched, until one succeeds."""
 
 log = logging.getLogger("attestor")
 
@@ -157,7 +159,7 @@ async def _open(channel: Channel, peer: Peer, services: Services, pins: list[Pin
     async with services.admission.turn(peer.uid):
         with _looking(peer):
             pins.append(await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd)))
-            look, _ = await services.strangers.run(partial(Looker.look, pins=pins[0]))
+            look = await _first_look(peer, services, pins[0])
     nonce = secrets.token_hex(NONCE_BYTES)
     await channel.send(local.Nonce(nonce=nonce))
     packet = await channel.receive(ANSWER_SECONDS)
@@ -167,6 +169,21 @@ async def _open(channel: Channel, peer: Peer, services: Services, pins: list[Pin
         packet.close()
         raise
     return Opening(pins[0], look, nonce, packet, message)
+
+
+async def _first_look(peer: Peer, services: Services, pins: Pins) -> Look:
+    """Return the first look; a program just launched goes on mapping its libraries for a while."""
+    for pause in LAUNCH_PAUSES if peer.proof == "child" else ():
+        try:
+            look, _ = await services.strangers.run(partial(Looker.look, pins=pins))
+        except (Executed, TooSlow):
+            raise
+        except NoLook:
+            await asyncio.sleep(pause)
+        else:
+            return look
+    look, _ = await services.strangers.run(partial(Looker.look, pins=pins))
+    return look
 
 
 @contextmanager

@@ -34,6 +34,8 @@ BODY_UNREAD = {
         for file in ("executable", "files")
         for one in (f"{file}.path", f"{file}.size")  # a label; the digest is over the whole file
     ),
+    "new.look.files.mode",  # but whether others than its owner may write
+    "new.look.executable.mode",
     "new.look.files.links",  # any number but 0
     "new.look.executable.links",
     "new.look.mappings.file",  # every file named is judged, whichever mapping is whose
