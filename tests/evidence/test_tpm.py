@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +9,8 @@ from hypothesis import strategies as st
 
 from evidence import Malformed, tpm
 from tests.evidence.shapes import STRUCTURES, flips
+from tests.shared_vectors import VECTORS
 from tests.simulated_node import SimulatedNode, make_challenge
-
-VECTORS = Path("/work/shared/vectors")
 
 few = settings(max_examples=60, deadline=None)
 

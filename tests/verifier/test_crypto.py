@@ -1,18 +1,17 @@
 """The drawer of cryptography, against answers that others have computed."""
 
 import json
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from evidence import tpm
+from tests.shared_vectors import VECTORS
 from tests.simulated_node import MANUFACTURER, NOW, SimulatedNode, ecc_public, private_key, sign
 from verifier import crypto
 from verifier.crypto import ENTROPY_BYTES, make_credential
 
-VECTORS = Path("/work/shared/vectors")
 needs_vectors = pytest.mark.skipif(
     not VECTORS.exists(), reason="shared/vectors is not beside the checkout"
 )
