@@ -14,15 +14,18 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evidence import Malformed
 from evidence.ima import LIST_HASHES
 from verifier import client
 from verifier.config import DEFAULT_PATH, Config, Misconfigured
 from verifier.hints import next_step
-from verifier.ledger import findings_json, refusal_json
+from verifier.ledger import findings_json
 from verifier.reasons import Rejected
+
+if TYPE_CHECKING:
+    from verifier.case_tools import Rejudged
 
 YES, NO, MISUSED, UNKNOWN = 0, 1, 2, 3
 
@@ -143,43 +146,34 @@ def _serve(arguments: Arguments) -> int:
 
 
 def _appraise(arguments: Arguments) -> int:
-    from verifier.case import Exported, judge, outcome_of
+    from verifier.case_tools import Rejudged
 
-    exported = Exported.decode(arguments.case.read_bytes())
-    if arguments.keys is not None:
-        _demand_signer(exported.signer, arguments.keys)
-    case, recorded = exported.open()
-    refusal: Rejected | Malformed | None = None
-    try:
-        outcome = outcome_of(judge(case))
-    except (Rejected, Malformed) as error:
-        refusal, outcome = error, outcome_of(error)
-    processes = [
-        {"key": one.key_name.hex(), "workload": one.workload, "reasons": list(one.reasons)}
-        for one in outcome.processes
-    ]
-    answer = {
-        "verdict": outcome.verdict,
-        "node": case.node.name,
-        "judged": case.now.isoformat(),
-        "ledger": exported.ledger,
-        "policy_version": case.policy.version,
-        "reported": list(outcome.reasons) if refusal is None else [],
-        "findings": [] if refusal is None else refusal_json(refusal),
-        "processes": processes,
-        "as_recorded": outcome == recorded,
-    }
+    rejudged = Rejudged.read(arguments.case, keys=arguments.keys)
+    answer = rejudged.answer()
     if arguments.json:
         print(json.dumps(answer, indent=2))
-    elif refusal is not None:
+    elif answer["findings"]:
         _refused(answer)
     else:
         _tell(arguments, answer, "verdict", "node", "judged")
-        _tell(arguments, processes, "workload", "key", "reasons")
-    if outcome != recorded:
+        _tell(arguments, answer["processes"], "workload", "key", "reasons")
+    return _status_of(rejudged)
+
+
+def _explain(arguments: Arguments) -> int:
+    from verifier.case_tools import Rejudged, print_links
+
+    rejudged = Rejudged.read(arguments.case, keys=arguments.keys)
+    print_links(rejudged, is_json=arguments.json)
+    return _status_of(rejudged)
+
+
+def _status_of(rejudged: "Rejudged") -> int:
+    """Return the exit status of a case, which must be what the ledger recorded."""
+    if not rejudged.is_as_recorded:
         print("verifier: another verdict than the recorded one", file=sys.stderr)
         return UNKNOWN
-    return {"accepted": YES, "refused": NO}.get(outcome.verdict, MISUSED)
+    return {"accepted": YES, "refused": NO}.get(rejudged.outcome.verdict, MISUSED)
 
 
 def _check_log(arguments: Arguments) -> int:
@@ -193,21 +187,6 @@ def _check_log(arguments: Arguments) -> int:
     lines = [json.dumps(checked.answer(), indent=2)] if arguments.json else checked.lines()
     print("\n".join(lines))
     return YES if checked.is_consistent else NO
-
-
-def _demand_signer(signer: bytes, path: Path) -> None:
-    """Raise Malformed unless one of the grant keys in the file has signed the case."""
-    import credential
-
-    try:
-        told = json.loads(path.read_bytes())
-        keys = credential.Keys.read(
-            json.dumps(told.get("grant_keys", told)), trust_domain="any.example"
-        )
-    except (ValueError, AttributeError, credential.Malformed) as error:
-        raise Malformed(f"{path}: expected a JWK set, or what /v1/trust-domain answers") from error
-    if signer not in keys.points.values():
-        raise Malformed(f"signed by a key that is not in {path}")
 
 
 def _reference_make(arguments: Arguments) -> int:
@@ -330,7 +309,7 @@ def _ledger_tail(arguments: Arguments) -> int:
 def _ledger_evidence(arguments: Arguments) -> int:
     answer = _ask(arguments, "ledger_evidence", seq=arguments.seq)
     arguments.output.write_bytes(base64.b64decode(answer["case"]))
-    _say(arguments, f"next: verifier appraise {arguments.output}")
+    _say(arguments, f"next: verifier explain {arguments.output}")
     return YES
 
 
@@ -464,11 +443,19 @@ def _add_records(commands: _Commands) -> None:
     kept = ledger.add("evidence", _ledger_evidence, "write what a decision was made from")
     kept.add_argument("seq", type=int)
     kept.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    appraise = commands.add("appraise", _appraise, "judge a decision's evidence again, offline")
-    appraise.add_argument("case", type=Path, help="what `ledger evidence` wrote")
-    appraise.add_argument(
-        "--keys", type=Path, metavar="FILE", help="what /v1/trust-domain answered: its keys only"
-    )
+    judging = {
+        "appraise": (_appraise, "judge a decision's evidence again, offline"),
+        "explain": (_explain, "tell a decision link by link, in plain words"),
+    }
+    for name, (run, help_) in judging.items():
+        command = commands.add(name, run, help_)
+        command.add_argument("case", type=Path, help="what `ledger evidence` wrote")
+        command.add_argument(
+            "--keys",
+            type=Path,
+            metavar="FILE",
+            help="what /v1/trust-domain answered: its keys only",
+        )
 
 
 def _add_files(commands: _Commands) -> None:
