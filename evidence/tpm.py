@@ -14,10 +14,11 @@ from evidence.malformed import Malformed
 GENERATED = 0xFF544347
 """TPM_GENERATED_VALUE (6.2): the first word of everything that a TPM signs about itself."""
 
-ST_ATTEST_CREATION = 0x801A
-"""TPM_ST_ATTEST_CREATION (6.9)."""
+ST_ATTEST_CERTIFY = 0x8017
 ST_ATTEST_QUOTE = 0x8018
-"""TPM_ST_ATTEST_QUOTE (6.9)."""
+ST_ATTEST_TIME = 0x8019
+ST_ATTEST_CREATION = 0x801A
+"""TPM_ST values (6.9)."""
 
 ALG_RSA = 0x0001
 ALG_AES = 0x0006
@@ -32,17 +33,22 @@ ALG_RSAPSS = 0x0016
 ALG_OAEP = 0x0017
 ALG_ECDSA = 0x0018
 ALG_ECDH = 0x0019
+ALG_ECDAA = 0x001A
+ALG_SM2 = 0x001B
+ALG_ECSCHNORR = 0x001C
 ALG_ECC = 0x0023
 ALG_CFB = 0x0043
 """TPM_ALG_ID values (6.3)."""
 
 CURVE_P256 = 0x0003
 CURVE_P384 = 0x0004
+CURVE_P521 = 0x0005
 """TPM_ECC_CURVE values (6.4)."""
 
 RH_OWNER = 0x40000001
 RH_NULL = 0x40000007
 RH_ENDORSEMENT = 0x4000000B
+RH_PLATFORM = 0x4000000C
 """TPM_RH values (7.4)."""
 
 FIXED_TPM = 1 << 1
@@ -179,15 +185,61 @@ class Creation:
         return cls(name=cursor.sized(2, 68), creation_hash=cursor.sized(2, 64))
 
 
-_ATTESTED: dict[int, type[Quote | Creation]] = {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certification:
+    """TPMS_CERTIFY_INFO (10.12.3): an object that is loaded in this TPM."""
+
+    name: bytes
+    qualified_name: bytes
+
+    def encode(self) -> bytes:
+        """Return the structure's bytes."""
+        return _tpm2b(self.name) + _tpm2b(self.qualified_name)
+
+    @classmethod
+    def read(cls, cursor: Cursor) -> Self:
+        """Read the structure at the cursor."""
+        return cls(name=cursor.sized(2, 68), qualified_name=cursor.sized(2, 68))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time:
+    """TPMS_TIME_ATTEST_INFO (10.12.2): what the TPM's clocks say, not obfuscated."""
+
+    time: int
+    """Milliseconds since the TPM was last started."""
+    clock_info: ClockInfo
+    firmware_version: int
+
+    def encode(self) -> bytes:
+        """Return the structure's bytes."""
+        clocks = self.time.to_bytes(8, "big") + self.clock_info.encode()
+        return clocks + self.firmware_version.to_bytes(8, "big")
+
+    @classmethod
+    def read(cls, cursor: Cursor) -> Self:
+        """Read the structure at the cursor."""
+        return cls(
+            time=cursor.u64(), clock_info=ClockInfo.read(cursor), firmware_version=cursor.u64()
+        )
+
+
+Attested = Quote | Creation | Certification | Time
+
+_ATTESTED: dict[int, type[Attested]] = {
+    ST_ATTEST_CERTIFY: Certification,
     ST_ATTEST_QUOTE: Quote,
+    ST_ATTEST_TIME: Time,
     ST_ATTEST_CREATION: Creation,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attest:
-    """TPMS_ATTEST (10.12.12): what a TPM signs. Only quotes and creations are read."""
+    """TPMS_ATTEST (10.12.12): what a TPM signs about itself, its registers and its objects.
+
+    Not read: audits of commands and sessions, and contents of NV memory.
+    """
 
     qualified_signer: bytes
     """Qualified Name of the signing key."""
@@ -195,7 +247,7 @@ class Attest:
     """The caller's bytes: for a quote, the binding to the challenge."""
     clock_info: ClockInfo
     firmware_version: int
-    attested: Quote | Creation
+    attested: Attested
 
     def encode(self) -> bytes:
         """Return the structure's bytes, as they are signed."""
@@ -220,7 +272,8 @@ class Attest:
             raise Malformed(f"expected TPM_GENERATED {GENERATED:#x}, got {magic:#x}")
         kind = cursor.u16()
         if kind not in _ATTESTED:
-            raise Malformed(f"expected a quote or a creation attestation, got type {kind:#x}")
+            expected = ", ".join(f"{one:#x}" for one in _ATTESTED)
+            raise Malformed(f"expected an attestation of a type {expected}, got {kind:#x}")
         attest = cls(
             qualified_signer=cursor.sized(2, 68),
             extra_data=cursor.sized(2, 64),
@@ -285,8 +338,10 @@ ECDSA_SHA256 = Scheme(algorithm=ALG_ECDSA, parameters=(ALG_SHA256,))
 _SYMMETRIC_WORDS = {ALG_NULL: 0, ALG_AES: 2}
 _SCHEME_WORDS = {
     ALG_RSA: {ALG_NULL: 0, ALG_RSASSA: 1, ALG_RSAPSS: 1, ALG_OAEP: 1, ALG_RSAES: 0},
-    ALG_ECC: {ALG_NULL: 0, ALG_ECDSA: 1, ALG_ECDH: 1},
-}
+    ALG_ECC: {
+        ALG_NULL: 0, ALG_ECDSA: 1, ALG_ECDH: 1, ALG_ECDAA: 2, ALG_SM2: 1, ALG_ECSCHNORR: 1,
+    },
+}  # fmt: skip
 _KDF_WORDS = {ALG_NULL: 0}
 
 
@@ -370,6 +425,15 @@ class Public:
             exponent=exponent,
             unique=unique,
         )
+
+    @classmethod
+    def decode_sized(cls, data: bytes) -> Self:
+        """Return the structure in a TPM2B_PUBLIC (12.2.5) or in a TPMT_PUBLIC, as files have it.
+
+        No structure begins with its own size: the two cannot be taken for each other.
+        """
+        is_sized = int.from_bytes(data[:2], "big") == len(data) - 2
+        return cls.decode(data[2:] if is_sized else data)
 
     def name(self) -> bytes:
         """Return the key's Name (Part 1, section 16): nameAlg and the hash of this structure."""

@@ -116,15 +116,15 @@ def private_key(seed: str) -> ec.EllipticCurvePrivateKey:
 
 
 @cache
-def _rsa_key(seed: str) -> rsa.RSAPrivateKey:
+def _rsa_key(seed: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """Return one RSA key per name and run: making one takes a while."""
     assert seed
-    return rsa.generate_private_key(65537, 2048)
+    return rsa.generate_private_key(65537, bits)
 
 
 def _point(key: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
-    numbers = key.public_key().public_numbers()
-    return numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
+    numbers, size = key.public_key().public_numbers(), -(-key.curve.key_size // 8)
+    return numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big")
 
 
 def point_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -137,6 +137,89 @@ def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> tuple[bytes, bytes]:
     algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
     r, s = decode_dss_signature(key.sign(data, algorithm))
     return r.to_bytes(32, "big"), s.to_bytes(32, "big")
+
+
+HASHES: dict[int, hashes.HashAlgorithm] = {
+    tpm.ALG_SHA1: hashes.SHA1(),
+    tpm.ALG_SHA256: hashes.SHA256(),
+    tpm.ALG_SHA384: hashes.SHA384(),
+    tpm.ALG_SHA512: hashes.SHA512(),
+}
+CURVES: dict[int, ec.EllipticCurve] = {
+    tpm.CURVE_P256: ec.SECP256R1(),
+    tpm.CURVE_P384: ec.SECP384R1(),
+    tpm.CURVE_P521: ec.SECP521R1(),
+}
+
+
+@dataclass(frozen=True)
+class AkKind:
+    """What an attestation key is, besides restricted."""
+
+    type: int = tpm.ALG_ECC
+    size: int = tpm.CURVE_P256
+    scheme: int = tpm.ALG_ECDSA
+    hash: int = tpm.ALG_SHA256
+    name_hash: int = tpm.ALG_SHA256
+    salt: Any = padding.PSS.DIGEST_LENGTH
+
+
+AK_KINDS = {
+    "P-256, ECDSA, SHA-256": AkKind(),
+    "P-256, ECDSA, SHA-384": AkKind(hash=tpm.ALG_SHA384),
+    "P-384, ECDSA, SHA-384": AkKind(
+        size=tpm.CURVE_P384, hash=tpm.ALG_SHA384, name_hash=tpm.ALG_SHA384
+    ),
+    "P-521, ECDSA, SHA-512": AkKind(size=tpm.CURVE_P521, hash=tpm.ALG_SHA512),
+    "RSA 2048, RSASSA, SHA-256": AkKind(tpm.ALG_RSA, 2048, tpm.ALG_RSASSA),
+    "RSA 2048, RSAPSS, SHA-256": AkKind(tpm.ALG_RSA, 2048, tpm.ALG_RSAPSS),
+    "RSA 2048, RSAPSS, long salt": AkKind(
+        tpm.ALG_RSA, 2048, tpm.ALG_RSAPSS, salt=padding.PSS.MAX_LENGTH
+    ),
+    "RSA 3072, RSASSA, SHA-384": AkKind(
+        tpm.ALG_RSA, 3072, tpm.ALG_RSASSA, tpm.ALG_SHA384, tpm.ALG_SHA512
+    ),
+    "RSA 4096, RSASSA, SHA-512": AkKind(tpm.ALG_RSA, 4096, tpm.ALG_RSASSA, tpm.ALG_SHA512),
+}
+"""Every kind of key that may sign evidence, more or less."""
+
+
+def make_ak(seed: str, kind: AkKind = AK_KINDS["P-256, ECDSA, SHA-256"]) -> tuple[Any, tpm.Public]:
+    """Return an attestation key and its public area."""
+    key: Any
+    if kind.type == tpm.ALG_RSA:
+        key = _rsa_key(f"{seed} ak", kind.size)
+        modulus = key.public_key().public_numbers().n
+        unique: tuple[bytes, ...] = (modulus.to_bytes(kind.size // 8, "big"),)
+    else:
+        scalar = int.from_bytes(sha256(f"{seed} ak".encode())) >> 1
+        key = ec.derive_private_key(scalar + 1, CURVES[kind.size])
+        unique = _point(key)
+    return key, tpm.Public(
+        type=kind.type,
+        name_hash=kind.name_hash,
+        attributes=0x50072,
+        policy=b"",
+        symmetric=tpm.NO_SCHEME,
+        scheme=tpm.Scheme(algorithm=kind.scheme, parameters=(kind.hash,)),
+        size=kind.size,
+        unique=unique,
+    )
+
+
+def make_signature(key: Any, kind: AkKind, data: bytes) -> bytes:
+    """Return the key's TPMT_SIGNATURE over any bytes: a restricted key would refuse some."""
+    hash_ = HASHES[kind.hash]
+    if kind.scheme == tpm.ALG_ECDSA:
+        algorithm = ec.ECDSA(hash_, deterministic_signing=True)
+        size = -(-key.curve.key_size // 8)
+        both = decode_dss_signature(key.sign(data, algorithm))
+        values = tuple(one.to_bytes(size, "big") for one in both)
+    elif kind.scheme == tpm.ALG_RSASSA:
+        values = (key.sign(data, padding.PKCS1v15(), hash_),)
+    else:
+        values = (key.sign(data, padding.PSS(padding.MGF1(hash_), kind.salt), hash_),)
+    return tpm.Signature(scheme=kind.scheme, hash=kind.hash, values=values).encode()
 
 
 EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
@@ -221,10 +304,10 @@ MANUFACTURER = SimulatedManufacturer()
 class SimulatedTpm:
     """Keys, registers and a clock: what a TPM signs of them, and what it opens."""
 
-    def __init__(self, seed: str, *, ek: str = "ecc") -> None:
+    def __init__(self, seed: str, *, ek: str = "ecc", ak: AkKind | None = None) -> None:
         self.seed = seed
-        self.ak_key = private_key(f"{seed} ak")
-        self.ak = ecc_public(self.ak_key)
+        self.ak_kind = ak or AkKind()
+        self.ak_key, self.ak = make_ak(seed, self.ak_kind)
         self.ek_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
         if ek == "rsa":
             self.ek_key = _rsa_key(f"{seed} ek")
@@ -276,14 +359,13 @@ class SimulatedTpm:
 
     def signature(self, data: bytes) -> bytes:
         """Return the AK's TPMT_SIGNATURE over any bytes: a restricted key would refuse some."""
-        return tpm.Signature(
-            scheme=tpm.ALG_ECDSA, hash=tpm.ALG_SHA256, values=sign(self.ak_key, data)
-        ).encode()
+        return make_signature(self.ak_key, self.ak_kind, data)
 
     def quote(self, binding: bytes, **changes: Any) -> tuple[bytes, bytes]:
         """TPM2_Quote over sha256:0-15; `changes` are fields of the TPMS_ATTEST."""
         selection = tpm.PcrSelection(bank=tpm.ALG_SHA256, registers=QUOTED_REGISTERS)
-        digest = sha256(b"".join(self.registers))
+        hash_ = tpm.HASHES[self.ak_kind.hash]
+        digest = hashlib.new(hash_, b"".join(self.registers)).digest()
         attested = tpm.Quote(selections=(selection,), digest=digest)
         return self.attest(**({"attested": attested, "extra_data": binding} | changes))
 
@@ -439,6 +521,7 @@ class SimulatedNode:
         name: str = "build-7",
         *,
         ek: str = "ecc",
+        ak: AkKind | None = None,
         manufacturer: SimulatedManufacturer = MANUFACTURER,
         identity: str = IDENTITY,
         audience: str = AUDIENCE,
@@ -449,7 +532,7 @@ class SimulatedNode:
         self.audience = audience
         self.minimum = minimum
         self.manufacturer = manufacturer
-        self.tpm = SimulatedTpm(f"tpm of {name}", ek=ek)
+        self.tpm = SimulatedTpm(f"tpm of {name}", ek=ek, ak=ak)
         self.records: list[Record] = []
         self.instances: list[bytes] = []
         self.pid = 800
@@ -592,7 +675,11 @@ class SimulatedNode:
             "instance": self.instance,
             "instance_reset_count": self.tpm.reset_count,
             "known": tuple(process.remembered(self.identity) for process in known),
-            "clock": ClockSeen(reset_count=self.tpm.reset_count, clock=self.tpm.clock),
+            "clock": ClockSeen(
+                reset_count=self.tpm.reset_count,
+                restart_count=self.tpm.restart_count,
+                clock=self.tpm.clock,
+            ),
         }
         return self.enrolled(**(fields | changes))
 

@@ -7,6 +7,7 @@ Every step takes what the step before has proven, so that none can be left out: 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from evidence import Challenge, Evidence, Malformed
@@ -92,10 +93,12 @@ def _policy_findings(policy: Policy, checkpoint: Checkpoint | None, node: str) -
 
 
 def highest(seen: ClockSeen, before: ClockSeen | None) -> ClockSeen:
-    """Return the later of the two."""
-    if before is None:
+    """Return the later of the two, with the restart count that its boot was first seen with."""
+    if before is None or seen.reset_count > before.reset_count:
         return seen
-    return max(seen, before, key=lambda one: (one.reset_count, one.clock))
+    if seen.reset_count < before.reset_count or seen.clock <= before.clock:
+        return before
+    return replace(seen, restart_count=before.restart_count)
 
 
 def _verdict(
@@ -119,7 +122,9 @@ def _verdict(
         starts_over=replayed.starts_over,
         forgets_known=not instance.is_same,
         measured=replayed.new,
-        clock=ClockSeen(reset_count=info.reset_count, clock=info.clock),
+        clock=ClockSeen(
+            reset_count=info.reset_count, restart_count=info.restart_count, clock=info.clock
+        ),
         firmware_version=quote.firmware_version,
         processes=judge_processes(known, node=node, policy=policy, withdrawn=withdrawn),
         reported=(*quote.reported, *known.reported),

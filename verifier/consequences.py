@@ -69,6 +69,7 @@ def advance(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> No
         node.list_digest = chain(node.list_digest, part)
     node.checkpoint = plain.encode(Checkpoint, verdict.checkpoint)
     node.clock = plain.encode(ClockSeen, verdict.clock)
+    node.firmware = firmware_text(verdict.firmware_version)
     node.instance = verdict.checkpoint.instance
     node.instance_reset_count = verdict.checkpoint.reset_count
     node.accepted = transaction.now
@@ -139,6 +140,11 @@ def remember(
     )
 
 
+def firmware_text(version: int) -> str:
+    """Return a TPM's firmware version as people compare it: 16 digits, hexadecimal."""
+    return f"{version:#018x}"
+
+
 def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
     """Return what the ledger says of an accepted node."""
     processes = [
@@ -152,6 +158,8 @@ def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
     return {
         "instance": verdict.checkpoint.instance.hex(),
         "reset_count": verdict.checkpoint.reset_count,
+        "restart_count": verdict.clock.restart_count,
+        "firmware_version": firmware_text(verdict.firmware_version),
         "records": verdict.checkpoint.records,
         "policy_version": verdict.checkpoint.policy_version,
         "processes": processes,

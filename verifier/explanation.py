@@ -158,7 +158,10 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
         4: f"{checkpoint.records} records lead to the quoted registers {registers}",
         5: f"every record of registers {closed} is known",
         6: f"instance key {checkpoint.instance.hex()}",
-        9: f"reset count {clock.reset_count}, clock {clock.clock} ms",
+        9: (
+            f"reset count {clock.reset_count}, restart count {clock.restart_count}, "
+            f"clock {clock.clock} ms, firmware {verdict.firmware_version:#018x}"
+        ),
     }
     for number in NODE_LINKS:
         state = State.OPEN if number == BOOT else State.HOLDS

@@ -21,6 +21,7 @@ NEXT: dict[Reason | str, str] = {
     "instance": "reboot the node",
     "challenge": "attestor status",
     Reason.QUOTE_RESET: "verifier node remove NODE, then attestor enrol",
+    Reason.QUOTE_RESTART: "reboot the node",
     "quote": "attestor check-node",
     "boot": "attestor check-node",
     Reason.LIST_UNKNOWN: "verifier reference put FILE, if the file is known to be good",

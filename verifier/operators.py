@@ -85,6 +85,7 @@ class Operators:
             row.status, row.is_barred = REMOVED, True
             row.instance = row.approved = row.clock = row.checkpoint = b""
             row.instance_reset_count = row.accepted = 0
+            row.firmware = ""
             row.version += 1
             transaction.append(Entry(kind=Kind.NODE_REMOVED, subject=node))
             return _node_json(row)
@@ -328,6 +329,7 @@ def _node_json(row: NodeRow) -> Json:
         "status": row.status,
         "ek_hash": row.ek_hash,
         "ak": row.ak_name.hex(),
+        "firmware_version": row.firmware,
         "instance": row.instance.hex(),
         "approved_instances": [one.hex() for one in row.approved_instances],
         "enrolled": _time(row.enrolled),

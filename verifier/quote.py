@@ -12,7 +12,7 @@ from datetime import datetime
 
 from evidence import tpm
 from evidence.messages import QUOTED_REGISTERS, Body, Challenge, Evidence, quote_binding
-from verifier.attestation_key import AttestationKey, verify_ak
+from verifier.attestation_key import AttestationKey, scheme_label, scheme_of, verify_ak
 from verifier.bounds import MOST_BODY_ITEMS, demand_bounded
 from verifier.node import Node
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
@@ -25,12 +25,16 @@ class SignedQuote:
     ak: AttestationKey
     attest: tpm.Attest
     attested: tpm.Quote
+    hash: str
+    """The signing scheme's: the hash over the registers' values too (Part 3, 18.4)."""
 
     @property
     def clock_seen(self) -> ClockSeen:
         """What the TPM says of time, believed even where the evidence is refused."""
         info = self.attest.clock_info
-        return ClockSeen(reset_count=info.reset_count, clock=info.clock)
+        return ClockSeen(
+            reset_count=info.reset_count, restart_count=info.restart_count, clock=info.clock
+        )
 
     def answers(self, evidence: Evidence, challenge: Challenge) -> bool:
         """Say whether it was made for the challenge, and so since that: another says when not."""
@@ -61,15 +65,16 @@ def verify_signature(evidence: Evidence, node: Node) -> SignedQuote:
     """Return what the node's AK signed, a quote; raise Rejected if it signed anything else."""
     ak = verify_ak(node.ak_public, Reason.QUOTE_AK)
     signature = tpm.Signature.decode(evidence.signature)
-    if (signature.scheme, signature.hash) != (tpm.ALG_ECDSA, tpm.ALG_SHA256):
-        found = f"scheme {signature.scheme:#x}, hash {signature.hash:#x}"
-        raise reject(Reason.QUOTE_SCHEME, expected="ECDSA with SHA-256", found=found)
+    if not ak.is_of_scheme(signature):
+        expected, found = scheme_label(ak.scheme), scheme_label(scheme_of(signature))
+        raise reject(Reason.QUOTE_SCHEME, expected=expected, found=found)
     if not ak.has_signed(evidence.quote, signature):
         raise reject(Reason.QUOTE_SIGNATURE, f"the AK enrolled for {node.name}")
     attest = tpm.Attest.decode(evidence.quote)
     if not isinstance(attest.attested, tpm.Quote):
         raise reject(Reason.QUOTE_TYPE, expected="a quote", found="another attestation")
-    return SignedQuote(ak=ak, attest=attest, attested=attest.attested)
+    hash_ = tpm.HASHES[signature.hash]
+    return SignedQuote(ak=ak, attest=attest, attested=attest.attested, hash=hash_)
 
 
 def verify_quote(  # noqa: PLR0913 - all that a quote is compared with
@@ -140,7 +145,7 @@ def _registers(signed: SignedQuote, evidence: Evidence) -> Iterator[Finding]:
         reason = Reason.QUOTE_SELECTION
         yield Finding(reason=reason, expected="sha256:0-15", found=found or "none")
     lengths = [len(value) for value in evidence.registers]
-    values = hashlib.sha256(b"".join(evidence.registers)).digest()
+    values = hashlib.new(signed.hash, b"".join(evidence.registers)).digest()
     if lengths != [hashlib.sha256().digest_size] * len(QUOTED_REGISTERS):
         expected = "16 values of 32 bytes"
         yield Finding(reason=Reason.QUOTE_DIGEST, expected=expected, found=f"{lengths[:32]}")
@@ -150,13 +155,21 @@ def _registers(signed: SignedQuote, evidence: Evidence) -> Iterator[Finding]:
 
 
 def _clock(signed: SignedQuote, node: Node) -> Iterator[Finding]:
-    """Refuse a step back. A reset count that grew is another boot, whose clock starts anew."""
+    """Refuse a step back. A reset count that grew is another boot, whose clock goes on.
+
+    A restart count that grew within a boot is a resume, or a TPM that started again under a
+    kernel that did not: the counters do not say which, and the latter empties the registers.
+    """
     seen, now = node.clock, signed.clock_seen
     if seen is None or now.reset_count > seen.reset_count:
         return
     if now.reset_count < seen.reset_count:
         expected = f"at least {seen.reset_count}"
         yield Finding(reason=Reason.QUOTE_RESET, expected=expected, found=f"{now.reset_count}")
-    elif now.clock <= seen.clock:
+        return
+    if now.restart_count != seen.restart_count:
+        expected, found = f"{seen.restart_count}, as when this boot began", f"{now.restart_count}"
+        yield Finding(reason=Reason.QUOTE_RESTART, expected=expected, found=found)
+    if now.clock <= seen.clock:
         expected = f"more than {seen.clock} ms"
         yield Finding(reason=Reason.QUOTE_CLOCK, expected=expected, found=f"{now.clock} ms")

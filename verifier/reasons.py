@@ -50,6 +50,7 @@ class Reason(StrEnum):
     QUOTE_DIGEST = "quote.register-values-do-not-match"
     QUOTE_CLOCK = "quote.clock-not-above-the-last"
     QUOTE_RESET = "quote.reset-count-lower-than-seen"
+    QUOTE_RESTART = "quote.restart-count-not-the-boots"
     QUOTE_CLOCK_UNSAFE = "quote.clock-not-safe"
 
     BOOT_AGGREGATE = "boot.aggregate-does-not-match"
@@ -208,9 +209,11 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSeen:
-    """A reset count and clock that the node's TPM has signed."""
+    """Counts and a clock that the node's TPM has signed."""
 
     reset_count: int
+    restart_count: int
+    """As the boot with this reset count was first seen: another one does not replace it."""
     clock: int
     """Milliseconds."""
 

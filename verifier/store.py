@@ -35,7 +35,7 @@ from verifier.mint import Token
 from verifier.node import Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 2
+SCHEMA = 3
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
@@ -95,6 +95,8 @@ class NodeRow(Base):
     """SHA-256 of approved later instance keys, 32 bytes each."""
     clock: Mapped[bytes] = mapped_column(default=b"")
     """An encoded ClockSeen; empty before the first."""
+    firmware: Mapped[str] = mapped_column(default="")
+    """What the TPM signed as its firmware's version, hexadecimal; empty before the first."""
     checkpoint: Mapped[bytes] = mapped_column(default=b"")
     """An encoded Checkpoint; empty where the whole list has to be judged."""
     list_number: Mapped[int] = mapped_column(default=0)

@@ -46,7 +46,7 @@ class NodeVerdict:
     clock: ClockSeen
     """Reset count and clock of this evidence: from now on the node's highest."""
     firmware_version: int
-    """The TPM's, as it signed it; compared with nothing yet."""
+    """The TPM's, as it signed it: recorded with every decision, and compared with nothing."""
     processes: tuple[Accepted | Refused, ...]
     """In the order of the body: new ones, then known ones."""
     reported: tuple[Finding, ...]

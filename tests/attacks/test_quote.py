@@ -249,6 +249,27 @@ def test_011_a_reset_count_that_went_back(node: SimulatedNode, verifier: Simulat
     verifier.judge(node.evidence(verifier.challenge()))
 
 
+@pytest.mark.attack(number=11, attacker="root on the node", asset="the node's verdict")
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (0, 1)], ids=["went back", "grew"])
+def test_011_a_restart_count_that_changed_within_a_boot(
+    node: SimulatedNode, verifier: SimulatedVerifier, first: int, then: int
+) -> None:
+    """A TPM that restarts, and is no machine that resumes, has empty registers to extend anew.
+
+    Refused until the next boot, which starts with the count that it has then.
+    """
+    node.tpm.restart_count = first
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.tpm.restart_count = then
+    for _ in range(2):
+        assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.QUOTE_RESTART}
+    assert verifier.node.clock is not None
+    assert verifier.node.clock.restart_count == first
+    node.reboot()
+    node.tpm.restart_count = 3
+    assert verifier.judge(node.evidence(verifier.challenge())).clock.restart_count == 3
+
+
 @pytest.mark.attack(number=11, attacker="a power cut", asset="the node's verdict")
 def test_011_an_unclean_shutdown_is_reported_and_refuses_nothing(
     node: SimulatedNode, verifier: SimulatedVerifier

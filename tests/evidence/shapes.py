@@ -92,6 +92,8 @@ attests = st.builds(
     attested=st.one_of(
         st.builds(tpm.Quote, selections=selections, digest=digests),
         st.builds(tpm.Creation, name=names, creation_hash=digests),
+        st.builds(tpm.Certification, name=names, qualified_name=names),
+        st.builds(tpm.Time, time=u64, clock_info=clocks, firmware_version=u64),
     ),
 )
 creation_data = st.builds(
@@ -123,7 +125,7 @@ def signatures(
 def publics(draw: st.DrawFn) -> tpm.Public:
     is_rsa = draw(st.booleans())
     hashed = [tpm.ALG_RSASSA, tpm.ALG_RSAPSS, tpm.ALG_OAEP] if is_rsa else [
-        tpm.ALG_ECDSA, tpm.ALG_ECDH,
+        tpm.ALG_ECDSA, tpm.ALG_ECDH, tpm.ALG_SM2, tpm.ALG_ECSCHNORR,
     ]  # fmt: skip
     bare = [tpm.ALG_NULL, tpm.ALG_RSAES] if is_rsa else [tpm.ALG_NULL]
     algorithm = draw(st.sampled_from(hashed + bare))

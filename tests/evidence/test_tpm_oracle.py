@@ -47,6 +47,12 @@ def test_attest(attest: tpm.Attest) -> None:
     if isinstance(attest.attested, tpm.Quote):
         assert bytes(read.attested.quote.pcrDigest) == attest.attested.digest
         assert len(read.attested.quote.pcrSelect) == len(attest.attested.selections)
+    elif isinstance(attest.attested, tpm.Certification):
+        assert bytes(read.attested.certify.name) == attest.attested.name
+        assert bytes(read.attested.certify.qualifiedName) == attest.attested.qualified_name
+    elif isinstance(attest.attested, tpm.Time):
+        assert int(read.attested.time.time.time) == attest.attested.time
+        assert int(read.attested.time.firmwareVersion) == attest.attested.firmware_version
     else:
         assert bytes(read.attested.creation.objectName) == attest.attested.name
         assert bytes(read.attested.creation.creationHash) == attest.attested.creation_hash
