@@ -92,6 +92,21 @@ def test_enrolling_again_changes_nothing(verifier: RunningVerifier, player: Play
     player.attest()
 
 
+def test_the_firmwares_version_is_recorded(
+    verifier: RunningVerifier, node: SimulatedNode, player: Player
+) -> None:
+    """With the node, as it was signed last, and with every decision in the ledger."""
+    first = f"{node.tpm.firmware_version:#018x}"
+    assert verifier.operators.node_list()[0]["firmware_version"] == first
+    node.tpm.firmware_version += 1
+    player.attest()
+    second = f"{node.tpm.firmware_version:#018x}"
+    assert verifier.operators.node_list()[0]["firmware_version"] == second
+    told = [row["body"] for row in verifier.operators.ledger_tail(most=20)]
+    versions = [body["firmware_version"] for body in told if "firmware_version" in body]
+    assert set(versions) == {first, second}
+
+
 def test_the_inventory_is_read_anew(verifier: RunningVerifier) -> None:
     node = SimulatedNode()
     player = Player(node, verifier.service)
