@@ -9,6 +9,7 @@
 For the demo and for tests: nothing in the rooms imports it.
 """
 
+from swtpm.firmware import Firmware
 from swtpm.machine import VirtualMachine
 from swtpm.manufacturer import Manufacturer
 from swtpm.payload import Payload
@@ -16,4 +17,12 @@ from swtpm.programs import Failed
 from swtpm.shell import Result
 from swtpm.tpm import SoftwareTpm
 
-__all__ = ["Failed", "Manufacturer", "Payload", "Result", "SoftwareTpm", "VirtualMachine"]
+__all__ = [
+    "Failed",
+    "Firmware",
+    "Manufacturer",
+    "Payload",
+    "Result",
+    "SoftwareTpm",
+    "VirtualMachine",
+]

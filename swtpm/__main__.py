@@ -10,6 +10,7 @@ from pathlib import Path
 
 from swtpm import image, kernels
 from swtpm.capture import capture, registers
+from swtpm.firmware import Firmware
 from swtpm.machine import VirtualMachine
 from swtpm.manufacturer import Manufacturer
 from swtpm.programs import BUILD, Failed
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     shell.set_defaults(run=_shell)
     for command in (boot, capture_, shell):
         command.add_argument("--kernel", choices=kernels.NAMES, default=kernels.DEFAULT)
+        command.add_argument(
+            "--firmware", action="store_true", help="through UEFI firmware with Secure Boot"
+        )
         command.add_argument("--ima-template", metavar="NAME", help="ima-ng, ima-sigv2, ...")
     for command in (boot, capture_):
         command.add_argument("--json", action="store_true", help="answer in JSON")
@@ -91,7 +95,12 @@ def _machine(arguments: argparse.Namespace) -> Iterator[VirtualMachine]:
     manufacturer = Manufacturer.at(BUILD / "manufacturer")
     with tempfile.TemporaryDirectory(prefix="procseal-tpm-") as state:
         tpm = manufacturer.make_tpm(Path(state))
-        with VirtualMachine.boot(tpm=tpm, kernel=arguments.kernel, append=append) as machine:
+        with VirtualMachine.boot(
+            tpm=tpm,
+            kernel=arguments.kernel,
+            append=append,
+            firmware=Firmware.at() if arguments.firmware else None,
+        ) as machine:
             yield machine
 
 

@@ -1,4 +1,4 @@
-"""A manufacturer's CA, and the certificates of endorsement keys that it issues."""
+"""A manufacturer's CA, the certificates of endorsement keys that it issues, and an owner's keys."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
 
@@ -25,6 +25,9 @@ FOREVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 """RFC 5280 4.1.2.5: no well-defined end. EK certificates often carry it."""
 
 YEAR = dt.timedelta(days=365)
+
+SIGNER_BITS = 2048
+"""RSA with which UEFI firmware of any age checks what it boots (UEFI 2.10, 32.4.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,17 +119,32 @@ def _usage(use: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: name == use for name in names})
 
 
+def save_signer(name: str, path: Path) -> None:
+    """Make an RSA key that signs what boots, and a certificate by itself; write both."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=SIGNER_BITS)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _builder(subject, None, key.public_key(), dt.datetime.now(dt.UTC) + 20 * YEAR)
+    _write(builder.sign(key, hashes.SHA256()), key, path)
+
+
 def save(authority: Authority, path: Path) -> None:
     """Write a certificate, and its key beside it for the owner's eyes."""
-    key = authority.key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    _write(authority.certificate, authority.key, path)
+
+
+def _write(
+    certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, path: Path
+) -> None:
     secret = path.with_suffix(".key")
     secret.touch(mode=0o600)
-    secret.write_bytes(key)
-    path.write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def load(path: Path) -> Authority:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swtpm.firmware import FIRMWARE_SAYS, REFUSALS, Firmware
 from swtpm.kernels import Kernel
 from swtpm.payload import Payload
 from swtpm.programs import BUILD, Failed, need
@@ -26,7 +27,7 @@ CONSOLES = BUILD / "vm" / "console"
 KEPT_CONSOLES = 40
 
 HARDWARE = (
-    "qemu-system-x86_64", "-machine", "q35", "-smp", "1", "-m", "2048",
+    "qemu-system-x86_64", "-smp", "1", "-m", "2048",
     # Debian 12's emulator corrupts cmpxchg16b: without these two, kernels panic now and then.
     "-cpu", "max,-cx16", "-accel", "tcg,thread=single",
     "-no-user-config", "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot",
@@ -44,6 +45,16 @@ class Settings:
     services: Mapping[tuple[str, int], int] = field(default_factory=dict)
     payload: Payload | Path | None = None
     append: str = ""
+    firmware: Firmware | None = None
+    """Without one, qemu puts kernel, initramfs and command line into memory, and nothing of
+    them is in a register of the TPM."""
+    partition: Path | None = None
+    """With firmware: the root of the EFI system partition that it boots from."""
+
+    @property
+    def command_line(self) -> str:
+        """What the kernel is told."""
+        return f"{COMMAND_LINE} {self.append}".strip()
 
 
 class Emulator:
@@ -83,7 +94,7 @@ class Emulator:
             listener.listen(1)
             listener.settimeout(END_SECONDS)
             self._launch(self._command(control))
-            self._shell = Shell(self._accept(listener), is_alive=lambda: self.is_on)
+            self._shell = Shell(self._accept(listener), is_alive=self._may_answer)
         self._shell.wait_until_ready(BOOT_SECONDS)
 
     def switch_off(self, *, in_order: bool = True) -> None:
@@ -100,10 +111,15 @@ class Emulator:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def complaint(self) -> str:
-        """Return what the machine's own scripts complained about on the console, if they did."""
-        text = self.console.read_text(errors="replace") if self.console.exists() else ""
-        found = [line for line in text.splitlines() if "FAILED:" in line]
+        """Return what firmware or the machine's own scripts complained about on the console."""
+        lines = self._said()
+        found = [line for line in lines if "FAILED:" in line] or _refusals(lines)[:1]
         return found[-1].strip() if found else ""
+
+    def _said(self) -> list[str]:
+        if not self.console.exists():
+            return []
+        return self.console.read_text(errors="replace").splitlines()
 
     def _launch(self, command: list[str]) -> None:
         need(command[0])
@@ -123,9 +139,7 @@ class Emulator:
     def _command(self, control: Path) -> list[str]:
         wanted = self._settings
         command = [
-            *HARDWARE,
-            "-kernel", str(wanted.kernel.image), "-initrd", str(wanted.kernel.initramfs),
-            "-append", f"{COMMAND_LINE} {wanted.append}".strip(),
+            *HARDWARE, *self._start(),
             "-chardev", f"socket,id=tpm,path={control}",
             "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm0",
             "-serial", f"file:{self.console}",
@@ -140,6 +154,30 @@ class Emulator:
             packed = _pack(wanted.payload, self._directory / "payload")
             command += _disk("payload", packed, "readonly=on")
         return command
+
+    def _start(self) -> list[str]:
+        """Return the machine's board and what it starts with."""
+        wanted = self._settings
+        if wanted.firmware is None:
+            return [
+                "-machine", "q35", "-kernel", str(wanted.kernel.image),
+                "-initrd", str(wanted.kernel.initramfs), "-append", wanted.command_line,
+            ]  # fmt: skip
+        return [
+            *wanted.firmware.options(self._directory / "variables"),
+            # A disk made up of a directory's files. Not on virtio: the kernel does not see it.
+            "-drive", f"file=fat:{wanted.partition},if=none,id=esp,format=raw,snapshot=on",
+            "-device", "ide-hd,drive=esp,bootindex=0",
+        ]  # fmt: skip
+
+    def _may_answer(self) -> bool:
+        return self.is_on and not (self._settings.firmware and _refusals(self._said()))
+
+
+def _refusals(lines: list[str]) -> list[str]:
+    """Return what firmware said when it did not boot something."""
+    found = (line[line.find(FIRMWARE_SAYS) :] for line in lines if FIRMWARE_SAYS in line)
+    return [line for line in found if line.startswith(REFUSALS)]
 
 
 def _new_console(kernel: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from swtpm import Manufacturer, SoftwareTpm, VirtualMachine
+from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,38 @@ def boot_vm(
         return VirtualMachine.boot(tpm=make_tpm(), kernel=kernel)
 
     return boot
+
+
+@pytest.fixture(scope="session")
+def boot_vm_measured(make_tpm: Callable[[], SoftwareTpm]) -> Callable[..., VirtualMachine]:
+    """Boot one machine more, through firmware: (kernel, append=..., tpm=..., partition=...).
+
+    `append` goes to the end of the command line in its image, `partition` holds another image.
+    """
+
+    def boot(
+        kernel: str = "6.12",
+        *,
+        append: str = "",
+        tpm: SoftwareTpm | None = None,
+        partition: Path | None = None,
+    ) -> VirtualMachine:
+        return VirtualMachine.boot(
+            tpm=tpm or make_tpm(),
+            kernel=kernel,
+            append=append,
+            firmware=Firmware.at(),
+            partition=partition,
+        )
+
+    return boot
+
+
+@pytest.fixture(scope="session")
+def vm_measured(boot_vm_measured: Callable[..., VirtualMachine]) -> Iterator[VirtualMachine]:
+    """A machine booted through firmware, kernel 6.12, shared like the two below."""
+    with boot_vm_measured() as machine:
+        yield machine
 
 
 @pytest.fixture(scope="session")
