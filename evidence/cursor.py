@@ -53,7 +53,7 @@ class Cursor:
 
     def sized(self, size_bytes: int, most: int) -> bytes:
         """Return bytes that a length of `size_bytes` bytes announces, at most `most` of them."""
-        count = self.number(size_bytes)
+        count = int.from_bytes(self.take(size_bytes), self.order)
         if count > most:
             raise Malformed(f"expected at most {most} bytes at {self.position}, found {count}")
         return self.take(count)

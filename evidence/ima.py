@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from evidence.cursor import Cursor
 from evidence.malformed import Malformed
@@ -183,16 +184,20 @@ def _read_record(cursor: Cursor, template_hash_bytes: int) -> Record:
         hint = "; is this list of a big-endian machine?" if swapped <= MOST_REGISTER else ""
         raise Malformed(f"expected a register up to {MOST_REGISTER}, got {register}{hint}")
     template_hash = cursor.take(template_hash_bytes)
-    name = cursor.sized(4, MOST_NAME_BYTES)
-    if not re.fullmatch(rb"[!-~]+", name):
-        raise Malformed(f"expected the name of a template, got {name!r}")
-    template = name.decode("ascii")
+    template = _template_name(cursor.sized(4, MOST_NAME_BYTES))
     if template == LEGACY:
         digest, path = read_legacy(cursor)
         data = digest + _field(path)
     else:
         data = cursor.sized(4, MOST_DATA_BYTES)
     return Record(register=register, template_hash=template_hash, template=template, data=data)
+
+
+@lru_cache(maxsize=64)
+def _template_name(name: bytes) -> str:
+    if not re.fullmatch(rb"[!-~]+", name):
+        raise Malformed(f"expected the name of a template, got {name!r}")
+    return name.decode("ascii")
 
 
 def read_legacy(cursor: Cursor) -> tuple[bytes, bytes]:
@@ -227,27 +232,36 @@ def read_values(record: Record) -> tuple[tuple[str, bytes], ...]:
     The name of a template is not covered by any hash; only its strict reading here keeps one
     from passing as another.
     """
+    values = _split(record)
+    for field, value in values:
+        if field in DIGEST_FIELDS:
+            read_digest(field, value)
+        else:
+            _check_value(field, value)
+    return tuple(values)
+
+
+def _split(record: Record) -> list[tuple[str, bytes]]:
+    """Return field names and values, of whatever form the values are."""
     fields = fields_of(record.template)
     if fields is None:
         raise Malformed(f"expected one of {sorted(TEMPLATES)}, got {record.template!r}")
     cursor = Cursor(record.data, "little")
     if record.template == LEGACY:
         digest, name = read_legacy(cursor)
-        values: tuple[bytes, ...] = (digest, name + b"\0")
+        values = [digest, name + b"\0"]
     else:
-        values = tuple(cursor.sized(4, MOST_DATA_BYTES) for _ in fields)
+        values = [cursor.sized(4, MOST_DATA_BYTES) for _ in fields]
     cursor.end()
-    for field, value in zip(fields, values, strict=True):
-        _check_value(field, value)
-    return tuple(zip(fields, values, strict=True))
+    return list(zip(fields, values, strict=True))
 
 
 def _check_value(field: str, value: bytes) -> None:
-    """Raise Malformed unless the value has the form of its field."""
+    """Raise Malformed unless the value, of a field that is no digest, has the form of it."""
     is_optional = field in ("d-modsig", "xattrnames")
     if is_optional and not value:
         return
-    if field in DIGEST_FIELDS or field == "d-modsig":
+    if field == "d-modsig":
         read_digest(field, value)
     elif field in NAME_FIELDS or field == "xattrnames":
         if not value.endswith(b"\0") or b"\0" in value[:-1]:
@@ -286,15 +300,22 @@ def read_measurement(record: Record) -> Measurement:
 
     It must have one digest, of a known algorithm, and one name.
     """
-    values = read_values(record)
-    digests = [read_digest(field, value) for field, value in values if field in DIGEST_FIELDS]
-    names = [value for field, value in values if field in NAME_FIELDS]
+    digests: list[Digest] = []
+    others: dict[str, bytes] = {}
+    names: list[bytes] = []
+    for field, value in _split(record):
+        if field in DIGEST_FIELDS:
+            digests.append(read_digest(field, value))
+            continue
+        if field in NAME_FIELDS:
+            names.append(value)
+        _check_value(field, value)
+        others[field] = value
     if len(digests) != 1 or len(names) != 1:
         raise Malformed(f"expected one digest and one name, got {record.template!r}")
     digest = digests[0]
     if digest.algorithm not in DIGEST_BYTES:
         raise Malformed(f"expected a known digest algorithm, got {digest.algorithm!r}")
-    others = dict(values)
     return Measurement(
         algorithm=digest.algorithm,
         digest=digest.digest,

@@ -40,9 +40,9 @@ PURE = {
     ],
     "verifier": [
         "appraisal", "attestation_key", "boot", "bounds", "check_log", "crypto", "enrolment",
-        "event_log", "explanation", "instance", "kernel_policy", "node", "plain", "policy",
-        "process", "process_key", "quote", "reasons", "records", "reference", "replay", "tables",
-        "verdict", "workload",
+        "event_log", "explanation", "file_signature", "instance", "kernel_policy", "node", "plain",
+        "policy", "process", "process_key", "quote", "reasons", "records", "reference", "replay",
+        "tables", "verdict", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""

@@ -270,7 +270,8 @@ def _put(kind: str) -> Run:
 def _documents(kind: str) -> Run:
     def run(arguments: Arguments) -> int:
         rows = _ask(arguments, "documents", kind=kind)
-        return _tell(arguments, rows, "name", "since_version")
+        more = ("values",) if kind == "reference" else ()
+        return _tell(arguments, rows, "name", "since_version", *more)
 
     return run
 
@@ -405,7 +406,7 @@ def _add_nodes(nodes: _Commands) -> None:
 def _add_policy(commands: _Commands) -> None:
     kinds = {
         "workload": "who may have which identity",
-        "reference": "digests that are accepted",
+        "reference": "digests and signers that are accepted",
         "kernel-policy": "IMA policies that are accepted",
     }
     groups = {kind: commands.group(kind, help_) for kind, help_ in kinds.items()}

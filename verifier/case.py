@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Self
 
 from credential import crypto
@@ -21,9 +20,9 @@ from verifier.bounds import demand_bounded
 from verifier.instance import verify_signed
 from verifier.keys import SigningKey
 from verifier.node import Checkpoint, Measured, Node
-from verifier.policy import Policy, ReferenceSet, build_policy
+from verifier.policy import Policy, ReferenceSet, Signer, build_policy
 from verifier.reasons import Rejected
-from verifier.reference import read_reference
+from verifier.reference import read_reference_value
 from verifier.verdict import Accepted, NodeVerdict
 from verifier.workload import read_workload
 
@@ -62,22 +61,18 @@ def policy_of(frame: Frame, documents: Iterable[Document]) -> Policy:
         if one.kind not in texts:
             raise Malformed(f"expected a document of one of the kinds {', '.join(KINDS)}")
         texts[one.kind].append(one.text)
+    values = [read_reference_value(text) for text in texts[REFERENCE]]
     return build_policy(
         version=frame.version,
         trust_domain=frame.trust_domain,
-        sets=[_read_reference(text) for text in texts[REFERENCE]],
+        sets=[one for one in values if isinstance(one, ReferenceSet)],
+        signers=[one for one in values if isinstance(one, Signer)],
         workloads=[read_workload(text) for text in texts[WORKLOAD]],
         kernel_policies=[hashlib.sha256(text.encode()).digest() for text in texts[KERNEL_POLICY]],
         execute_register=frame.execute_register,
         user_register=frame.user_register,
         attestor_register=frame.attestor_register,
     )
-
-
-@lru_cache(maxsize=256)
-def _read_reference(text: str) -> ReferenceSet:
-    """Read a set once: one of a whole distribution takes a second."""
-    return read_reference(text)
 
 
 def digest_of(documents: Sequence[Document]) -> bytes:

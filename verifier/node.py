@@ -48,6 +48,8 @@ class Measured:
     path: bytes
     """A label."""
     template: str
+    signature: bytes = b""
+    """The file's attribute security.ima, verbatim and unverified; empty where it shows none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,9 @@ from evidence import Malformed
 from verifier.case import KERNEL_POLICY, KINDS, REFERENCE, WORKLOAD, Exported, policy_of
 from verifier.consequences import revoke_all
 from verifier.ledger import Cause, Entry, Kind
+from verifier.policy import ReferenceSet
 from verifier.reasons import Reason, label, reject
-from verifier.reference import read_reference
+from verifier.reference import read_reference_value
 from verifier.service import Service, read_documents
 from verifier.store import (
     ENROLLED,
@@ -148,7 +149,7 @@ class Operators:
         """Return the documents of a kind that count now, without their text."""
         with self._service.transaction() as transaction:
             rows = transaction.documents(transaction.policy_version())
-            return [_document_json(row) for row in rows if row.kind == kind]
+            return [_document_json(row) | _in_short(row) for row in rows if row.kind == kind]
 
     def document(self, kind: str, name: str) -> Json:
         """Return a document that counts now."""
@@ -284,7 +285,7 @@ def _name_of(kind: str, text: str) -> str:
     if kind == WORKLOAD:
         return read_workload(text).id
     if kind == REFERENCE:
-        return read_reference(text).name
+        return read_reference_value(text).name
     if kind != KERNEL_POLICY:
         raise Malformed(f"expected one of the kinds {', '.join(KINDS)}")
     if not text.strip():
@@ -339,6 +340,16 @@ def _node_json(row: NodeRow) -> Json:
 
 def _document_json(row: DocumentRow) -> Json:
     return {"kind": row.kind, "name": row.name, "since_version": row.since}
+
+
+def _in_short(row: DocumentRow) -> Json:
+    """Return what a list says of a document besides."""
+    if row.kind != REFERENCE:
+        return {}
+    value = read_reference_value(row.text)
+    if isinstance(value, ReferenceSet):
+        return {"values": f"{len(value.files)} files"}
+    return {"values": f"signer, {len(value.keys)} keys, {len(value.revoked)} revoked"}
 
 
 def _token_json(row: TokenRow) -> Json:

@@ -41,6 +41,39 @@ class ReferenceSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileKey:
+    """A key that file signatures are verified with."""
+
+    spki: bytes
+    """DER SubjectPublicKeyInfo; RSA of 2048 bits or more, or ECC."""
+    key_id: bytes
+    """What signatures call it, 4 bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Somebody whose signature makes a file known: a reference value of its own kind.
+
+    It says who made the file, not which file it is.
+    """
+
+    name: str
+    keys: tuple[FileKey, ...]
+    paths: tuple[str, ...]
+    """Files, and directories ending in `/`, relative to the root: where its files may lie."""
+    revoked: frozenset[str] = frozenset()
+    """Digests as the list has them (`sha256:…`, `verity:sha256:…`) that nothing makes known."""
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes it counts on; empty for all."""
+    source: str = ""
+    """Where the keys come from, for people."""
+
+    def counts_on(self, node: str) -> bool:
+        """Say whether the signer counts on the node of this name."""
+        return not self.nodes or node in self.nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Who may have which identity."""
 
@@ -49,7 +82,7 @@ class Workload:
     executable_set: str
     executable_file: str
     mapped: tuple[str, ...]
-    """Names of the sets that its mapped files may come from."""
+    """Names of the sets and signers that its mapped files may come from."""
     user: str
     unit: str
     """Last component of its cgroup; empty where `any_starter`."""
@@ -73,6 +106,7 @@ class Policy:
     workloads: tuple[Workload, ...]
     kernel_policies: frozenset[bytes]
     """SHA-256 of the kernel policy files that are accepted."""
+    signers: tuple[Signer, ...] = ()
     execute_register: int = 10
     user_register: int = 12
     attestor_register: int = 13
@@ -91,6 +125,15 @@ class Policy:
         """Return the sets that count on the node of this name."""
         return tuple(one for one in self.sets if one.counts_on(node))
 
+    def signers_on(self, node: str) -> tuple[Signer, ...]:
+        """Return the signers that count on the node of this name."""
+        return tuple(one for one in self.signers if one.counts_on(node))
+
+    def named_signers_on(self, node: str, names: Iterable[str]) -> tuple[Signer, ...]:
+        """Return those of the named signers that count on the node of this name."""
+        wanted = frozenset(names)
+        return tuple(one for one in self.signers_on(node) if one.name in wanted)
+
     def named_sets_on(self, node: str, names: Iterable[str]) -> tuple[ReferenceSet, ...]:
         """Return those of the named sets that count on the node of this name."""
         wanted = frozenset(names)
@@ -108,6 +151,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
     sets: Iterable[ReferenceSet],
     workloads: Iterable[Workload],
     kernel_policies: Iterable[bytes],
+    signers: Iterable[Signer] = (),
     execute_register: int = 10,
     user_register: int = 12,
     attestor_register: int = 13,
@@ -123,6 +167,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
         sets=tuple(sets),
         workloads=tuple(workloads),
         kernel_policies=frozenset(kernel_policies),
+        signers=tuple(signers),
         execute_register=execute_register,
         user_register=user_register,
         attestor_register=attestor_register,
@@ -134,7 +179,8 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
 
 
 def _misfits(policy: Policy) -> Iterator[Finding]:
-    for name in _repeated(one.name for one in policy.sets):
+    names = (*(one.name for one in policy.sets), *(one.name for one in policy.signers))
+    for name in _repeated(names):
         yield _misfit(f"reference set {name}", expected="one of that name", found="several")
     for id_ in _repeated(one.id for one in policy.workloads):
         yield _misfit(f"workload {id_}", expected="one of that id", found="several")
@@ -143,22 +189,27 @@ def _misfits(policy: Policy) -> Iterator[Finding]:
         yield _misfit("registers", expected="three different ones", found=found)
     if any(len(digest) != SHA256_BYTES for digest in policy.kernel_policies):
         yield _misfit("kernel policies", expected="SHA-256 digests", found="another length")
-    files = {one.name: one.files for one in policy.sets}
     for workload in policy.workloads:
-        yield from _misfits_of(workload, policy.trust_domain, files)
+        yield from _misfits_of(workload, policy)
 
 
-def _misfits_of(
-    workload: Workload, trust_domain: str, files: Mapping[str, Mapping[str, tuple[bytes, ...]]]
-) -> Iterator[Finding]:
+def _misfits_of(workload: Workload, policy: Policy) -> Iterator[Finding]:
     what = f"workload {workload.id}"
-    prefix = f"spiffe://{trust_domain}/"
+    prefix = f"spiffe://{policy.trust_domain}/"
+    files = {one.name: one.files for one in policy.sets}
+    signers = {one.name for one in policy.signers}
     if not workload.id.startswith(prefix):
         yield _misfit(what, expected=f"{prefix}…", found=workload.id)
-    for name in (workload.executable_set, *workload.mapped):
-        if name not in files:
-            yield _misfit(what, expected=f"set {name}", found="none such")
-    if workload.executable_file not in files.get(workload.executable_set, ()):
+    for name in workload.mapped:
+        if name not in files and name not in signers:
+            yield _misfit(what, expected=f"set or signer {name}", found="none such")
+    if workload.executable_set in signers:
+        # A key says who made a program, and he makes others: an identity is one program's.
+        expected, found = "a set with the executable's digest", f"signer {workload.executable_set}"
+        yield _misfit(what, expected=expected, found=found)
+    elif workload.executable_set not in files:
+        yield _misfit(what, expected=f"set {workload.executable_set}", found="none such")
+    elif workload.executable_file not in files[workload.executable_set]:
         wanted = f"{workload.executable_file} in set {workload.executable_set}"
         yield _misfit(what, expected=wanted, found="no such file")
 

@@ -3,8 +3,8 @@
 Each process is judged alone: what is wrong with one never touches its neighbours.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evidence import Malformed, tpm
@@ -19,9 +19,10 @@ from evidence.process import (
     MappedFile,
 )
 from verifier import crypto
+from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
-from verifier.node import Node
-from verifier.policy import LEVELS, Policy, ReferenceSet, Workload
+from verifier.node import Measured, Node
+from verifier.policy import LEVELS, Policy, Signer, Workload
 from verifier.process_key import verify_process_key
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
@@ -62,7 +63,7 @@ def judge_processes(
     known: KnownList, *, node: Node, policy: Policy, withdrawn: tuple[bytes, ...]
 ) -> tuple[Accepted | Refused, ...]:
     """Return what becomes of each process of the body: new ones, then known ones."""
-    judge = _Judge(known=known, node=node, policy=policy)
+    judge = _Judge(known=known, node=node, policy=policy, signed=_signed(known, node, policy))
     body = judge.instance.quote.body
     offers: list[tuple[bytes, NewProcess | KnownProcess]] = [
         *((_offered_name(new), new) for new in body.new),
@@ -113,6 +114,8 @@ class _Judge:
     known: KnownList
     node: Node
     policy: Policy
+    signed: Mapping[bytes, Sequence[Measured]]
+    """Records that show a signature, of files in `known.executed`, by digest."""
 
     @property
     def instance(self) -> AcceptedInstance:
@@ -408,26 +411,54 @@ def _verify_unit(look: Look, workload: Workload) -> None:
 # The look and the list
 
 
+def _signed(known: KnownList, node: Node, policy: Policy) -> Mapping[bytes, Sequence[Measured]]:
+    """Return the records by which a mapped file may be known; none where no signer counts."""
+    signed: defaultdict[bytes, list[Measured]] = defaultdict(list)
+    if policy.signers_on(node.name):
+        for one in known.replayed.measured:
+            if one.signature and one.register == policy.execute_register:
+                signed[one.digest].append(one)
+    return signed
+
+
 def _verify_files(judge: _Judge, look: Look, workload: Workload) -> None:
     """Raise Rejected unless every file that runs is in the list, and allowed for the workload."""
-    sets = judge.policy.named_sets_on(judge.node.name, workload.mapped)
     executable = _identity(look.executable)
     findings = [
         finding
         for file in dict.fromkeys((look.executable, *look.files))
-        for finding in _judge_file(judge, file, sets, is_executable=_identity(file) == executable)
+        for finding in _judge_file(
+            judge, file, workload, is_executable=_identity(file) == executable
+        )
     ]
     if findings:
         raise Rejected(findings)
 
 
 def _judge_file(
-    judge: _Judge, file: MappedFile, sets: tuple[ReferenceSet, ...], *, is_executable: bool
+    judge: _Judge, file: MappedFile, workload: Workload, *, is_executable: bool
 ) -> Iterator[Finding]:
     what, found = label(file.path), sha256_text(file.digest)
     if file.digest not in judge.known.executed:
         expected = f"an entry of register {judge.policy.execute_register}"
         yield Finding(reason=Reason.PROCESS_NOT_MEASURED, what=what, expected=expected, found=found)
-    if not is_executable and not any(file.digest in one.paths for one in sets):
-        expected = ", ".join(one.name for one in sets) or "no mapped file at all"
+    if not is_executable and not _may_be_mapped(judge, file, workload):
+        expected = ", ".join(workload.mapped) or "no mapped file at all"
         yield Finding(reason=Reason.PROCESS_MAPPED, what=what, expected=expected, found=found)
+
+
+def _may_be_mapped(judge: _Judge, file: MappedFile, workload: Workload) -> bool:
+    """Say whether one of the workload's sets has the file, or one of its signers has signed it."""
+    node = judge.node.name
+    if any(file.digest in one.paths for one in judge.policy.named_sets_on(node, workload.mapped)):
+        return True
+    signers = judge.policy.named_signers_on(node, workload.mapped)
+    return any(_is_signed(one, signers) for one in judge.signed.get(file.digest, ()))
+
+
+def _is_signed(one: Measured, signers: tuple[Signer, ...]) -> bool:
+    try:
+        verify_file_signature(one, what="", signers=signers)
+    except Rejected:
+        return False
+    return True

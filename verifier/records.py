@@ -6,13 +6,17 @@ cannot be forged while the kernel is intact is that nothing unknown is in it.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
+from verifier.file_signature import VERITY, text_of, verify_file_signature
 from verifier.kernel_policy import RuledList
 from verifier.node import Checkpoint, Measured
-from verifier.policy import Policy, ReferenceSet
+from verifier.policy import Policy, ReferenceSet, Signer
 from verifier.reasons import Finding, Reason, Rejected, capped, label, sha256_text
 from verifier.replay import BUFFER_TEMPLATE, VIOLATION, ReplayedList
 
+STRONG = ("sha256", "sha384", "sha512", "sm3", "sm3-256")
+"""Algorithms that nobody finds collisions of. Sets hold SHA-256 alone."""
 MOST_EXAMPLES = 16
 """Of what ordinary users ran."""
 
@@ -37,15 +41,16 @@ def judge_records(
     replayed = ruled.replayed
     is_newer = checkpoint is None or policy.version > checkpoint.policy_version
     first = 0 if is_newer else replayed.judged
-    sets = policy.sets_on(node)
-    findings = [
+    against = _Against.of(policy, node)
+    closed = policy.closed_registers
+    findings = capped(
         finding
         for index, one in enumerate(replayed.measured[first:], first)
-        if index not in (0, ruled.policy_index) and one.register in policy.closed_registers
-        for finding in _judge(index, one, policy, sets)
-    ]
+        if index not in (0, ruled.policy_index) and one.register in closed
+        for finding in _judge(index, one, against)
+    )
     if findings:
-        raise Rejected(capped(findings))
+        raise Rejected(findings)
     executed = frozenset(
         one.digest
         for one in replayed.measured[1:]
@@ -53,26 +58,70 @@ def judge_records(
         and one.algorithm == "sha256"
         and one.template != BUFFER_TEMPLATE
     )
-    reported = tuple(_report_users(replayed.new, policy, sets))
+    reported = tuple(_report_users(replayed.new, against))
     return KnownList(replayed=replayed, executed=executed, reported=reported)
 
 
-def _judge(
-    index: int, one: Measured, policy: Policy, sets: tuple[ReferenceSet, ...]
-) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Against:
+    """What a record is compared with."""
+
+    policy: Policy
+    sets: tuple[ReferenceSet, ...]
+    signers: tuple[Signer, ...]
+    revoked: frozenset[str]
+
+    @classmethod
+    def of(cls, policy: Policy, node: str) -> Self:
+        """Return what counts on the node."""
+        signers = policy.signers_on(node)
+        revoked = frozenset(text for one in signers for text in one.revoked)
+        return cls(policy=policy, sets=policy.sets_on(node), signers=signers, revoked=revoked)
+
+    def has_revoked(self, one: Measured) -> bool:
+        """Say whether a signer has revoked the record's digest, whatever a set says of it.
+
+        A set knows that somebody shipped these bytes; who revokes them knows more.
+        """
+        return bool(self.revoked) and text_of(one) in self.revoked
+
+    def has_digest(self, one: Measured) -> bool:
+        """Say whether a set has the record's digest."""
+        if one.algorithm != "sha256" or not any(one.digest):
+            return False
+        return any(one.digest in reference.paths for reference in self.sets)
+
+
+def _judge(index: int, one: Measured, against: _Against) -> Iterator[Finding]:
+    """Yield what is wrong with the record. Its signature counts where its digest is in no set."""
+    if against.has_digest(one) and not against.has_revoked(one):
+        return
     what = f"{label(one.path)}, record {index} of register {one.register}"
-    found = f"{one.algorithm}:{one.digest.hex()}"
+    found = label(text_of(one))
     if one.algorithm == VIOLATION:
         what = f"record {index} of register {one.register}"
         yield Finding(reason=Reason.LIST_VIOLATION, what=what, expected="no violation")
-    elif one.algorithm.startswith("verity:"):
-        yield Finding(reason=Reason.LIST_VERITY, what=what, expected="sha256", found=found)
-    elif one.algorithm != "sha256" or not any(one.digest):
+    elif against.has_revoked(one):
+        expected = "a digest that no signer has revoked"
+        yield Finding(reason=Reason.LIST_REVOKED, what=what, expected=expected, found=found)
+    elif one.algorithm.removeprefix(VERITY) not in STRONG or not any(one.digest):
         yield Finding(reason=Reason.LIST_DIGEST, what=what, expected="sha256", found=found)
-    elif not any(one.digest in reference.paths for reference in sets):
-        is_attestors = one.register == policy.attestor_register
+    elif one.signature and against.signers:
+        try:
+            verify_file_signature(one, what=what, signers=against.signers)
+        except Rejected as rejected:
+            yield from rejected.findings
+    elif one.algorithm.startswith(VERITY):
+        expected = "sha256, or a signature over it"
+        yield Finding(reason=Reason.LIST_VERITY, what=what, expected=expected, found=found)
+    elif one.algorithm != "sha256":
+        expected = "sha256, or a signature over it"
+        yield Finding(reason=Reason.LIST_HASH, what=what, expected=expected, found=found)
+    else:
+        is_attestors = one.register == against.policy.attestor_register
         reason = Reason.LIST_UNKNOWN_ATTESTOR if is_attestors else Reason.LIST_UNKNOWN
-        yield Finding(reason=reason, what=what, expected=_expected(one.path, sets), found=found)
+        expected = _expected(one.path, against.sets)
+        yield Finding(reason=reason, what=what, expected=expected, found=found)
 
 
 def _expected(path: bytes, sets: Iterable[ReferenceSet]) -> str:
@@ -86,19 +135,13 @@ def _expected(path: bytes, sets: Iterable[ReferenceSet]) -> str:
     return ", ".join(held[:4]) or "nothing: no reference set knows the path either"
 
 
-def _report_users(
-    new: Iterable[Measured], policy: Policy, sets: tuple[ReferenceSet, ...]
-) -> Iterator[Finding]:
+def _report_users(new: Iterable[Measured], against: _Against) -> Iterator[Finding]:
     """Say what ordinary users ran: at most MOST_EXAMPLES by name, and how many in all."""
-    unknown = [
-        one
-        for one in new
-        if one.register == policy.user_register
-        and not any(one.digest in reference.paths for reference in sets)
-    ]
+    register = against.policy.user_register
+    unknown = [one for one in new if one.register == register and not against.has_digest(one)]
     for one in unknown[:MOST_EXAMPLES]:
         found = f"{one.algorithm}:{one.digest.hex()}"
         yield Finding(reason=Reason.LIST_USER, what=label(one.path), found=found)
     if unknown:
-        what = f"register {policy.user_register}"
+        what = f"register {register}"
         yield Finding(reason=Reason.LIST_USER, what=what, found=f"{len(unknown)} unknown entries")

@@ -1,4 +1,4 @@
-"""Reference sets as TOML, read and written here.
+"""Reference values as TOML: sets, read and written here, and signers.
 
     version = 1
     name = "debian-12"
@@ -9,14 +9,25 @@
     "usr/bin/bash" = "sha256:…64 hexadecimal digits…"
     "etc/ld.so.cache" = ["sha256:…", "sha256:…"]
 
-A path is relative to the root and a label only: the digest decides.
+A path is relative to the root and a label only: the digest decides. A signer has a kind:
+
+    version = 1
+    kind = "signer"
+    name = "vendor"
+    source = "the vendor's page of keys, 2026-11-02"   # optional, for people
+    nodes = ["build-7"]                                # optional; without it, every node
+    keys = ['''-----BEGIN PUBLIC KEY-----…''']         # RSA of 2048 bits or more, or ECC
+    paths = ["usr/bin/", "usr/lib/libx.so.1"]          # directories, with `/`, and files
+    revoked = ["sha256:…", "verity:sha256:…"]          # optional: never again, whoever knows them
 """
 
 import json
 import re
+from functools import lru_cache
 
-from verifier.policy import ReferenceSet
-from verifier.reasons import sha256_text
+from verifier import crypto
+from verifier.policy import FileKey, ReferenceSet, Signer
+from verifier.reasons import Reason, Rejected, reject, sha256_text
 from verifier.tables import Table
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._+-]{0,62}[a-z0-9])?")
@@ -28,25 +39,86 @@ PATH = re.compile(
 )
 """Relative, no empty component, none that is `.` or `..`, no control character."""
 
+SIGNER = "signer"
+"""The kind of document that names keys; a set has none."""
+
+_SIGNED_PATH = re.compile(rf"(?!.*[*?\[\]])(?:{PATH.pattern})/?", re.DOTALL)
+"""A pattern would match nothing, since paths are compared: refused, not passed over."""
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
+_KIND = re.compile(SIGNER)
+_REVOKED = re.compile(r"(verity:)?(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _SOURCE = re.compile(r"[^\x00-\x1f\x7f]{0,512}")
 
 
+@lru_cache(maxsize=256)
+def read_reference_value(text: str) -> ReferenceSet | Signer:
+    """Return the set or the signer in the TOML document; raise Rejected if it is neither.
+
+    Each is read once: a set of a whole distribution takes a second.
+    """
+    table = Table.parse(text, "reference value")
+    return _read_signer(table) if "kind" in table.values else _read_set(table)
+
+
 def read_reference(text: str) -> ReferenceSet:
     """Return the set in the TOML document; raise Rejected if it is anything else."""
-    table = Table.parse(text, "reference set")
-    name = table.text("name", NAME)
-    table.what = f"reference set {name}"
-    source = table.text("source", _SOURCE, default="")
-    nodes = table.texts("nodes", NODE)
-    if "nodes" in table.values and not nodes:
-        raise table.refuse("nodes", expected="at least one, or no such key")
+    return _read_set(Table.parse(text, "reference set"))
+
+
+def read_signer(text: str) -> Signer:
+    """Return the signer in the TOML document; raise Rejected if it is anything else."""
+    return _read_signer(Table.parse(text, SIGNER))
+
+
+def _read_set(table: Table) -> ReferenceSet:
+    name, source, nodes = _read_head(table, "reference set")
     files = table.table("files")
     table.end()
     if not files.values:
         raise table.refuse("files", expected="at least one file")
     digests = {path: _read_digests(files, path) for path in files.values}
     return ReferenceSet(name=name, files=digests, nodes=nodes, source=source)
+
+
+def _read_signer(table: Table) -> Signer:
+    table.text("kind", _KIND)
+    name, source, nodes = _read_head(table, SIGNER)
+    keys = tuple(_read_key(table, pem) for pem in table.texts("keys", _PEM))
+    paths = table.texts("paths", _SIGNED_PATH)
+    revoked = table.texts("revoked", _REVOKED)
+    table.end()
+    if not keys or len({one.spki for one in keys}) != len(keys):
+        raise table.refuse("keys", expected="different keys, at least one")
+    if not paths:
+        raise table.refuse("paths", expected="at least one file or directory")
+    return Signer(
+        name=name, keys=keys, paths=paths, revoked=frozenset(revoked), nodes=nodes, source=source
+    )
+
+
+def _read_head(table: Table, what: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return what both kinds have: name, source and nodes."""
+    name = table.text("name", NAME)
+    table.what = f"{what} {name}"
+    source = table.text("source", _SOURCE, default="")
+    nodes = table.texts("nodes", NODE)
+    if "nodes" in table.values and not nodes:
+        raise table.refuse("nodes", expected="at least one, or no such key")
+    return name, source, nodes
+
+
+def _read_key(table: Table, pem: str) -> FileKey:
+    try:
+        spki = crypto.file_key(pem)
+    except ValueError as flaw:
+        raise _weak(table, str(flaw)) from flaw
+    return FileKey(spki=spki, key_id=crypto.file_key_id(spki))
+
+
+def _weak(table: Table, found: str) -> Rejected:
+    expected = "RSA of 2048 bits or more with exponent 65537, or ECC on P-256, P-384 or P-521"
+    return reject(Reason.POLICY_INVALID, f"{table.what}: keys", expected=expected, found=found)
 
 
 def _read_digests(files: Table, path: str) -> tuple[bytes, ...]:

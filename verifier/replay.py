@@ -60,7 +60,9 @@ class ReplayedList:
 def fold_root(root: bytes, measured: Iterable[Measured]) -> bytes:
     """Return the commitment to a stored set of commitment `root` with these added: a hash chain."""
     for one in measured:
-        member = cbor.encode([one.register, one.algorithm, one.digest, one.path, one.template])
+        member = cbor.encode(
+            [one.register, one.algorithm, one.digest, one.path, one.template, one.signature]
+        )
         root = hashlib.sha256(root + member).digest()
     return root
 
@@ -171,8 +173,8 @@ def _prefix(
         if record.register in values:
             extension = record.extension("sha256")
             values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
-        is_reached = values == quoted
-    unreached = () if is_reached else (_unreached(values, quoted),)
+            is_reached = values == quoted
+    unreached = () if is_reached else (_unreached(prefix, start, values, quoted),)
     columns = (
         finding
         for index, record in enumerate(prefix, len(start.measured))
@@ -184,7 +186,13 @@ def _prefix(
     return prefix
 
 
-def _unreached(values: dict[int, bytes], quoted: dict[int, bytes]) -> Finding:
+def _unreached(
+    records: Sequence[Record], start: _Start, values: dict[int, bytes], quoted: dict[int, bytes]
+) -> Finding:
+    """Return why the list leads elsewhere: kernels before 5.8 have their own way to extend."""
+    if _is_padded(records, start, quoted):
+        expected, found = "SHA-256 in the sha256 bank", "SHA-1 and zeros"
+        return Finding(reason=Reason.LIST_PADDED, expected=expected, found=found)
     apart = [register for register in quoted if values[register] != quoted[register]]
     return Finding(
         reason=Reason.LIST_REPLAY,
@@ -192,6 +200,18 @@ def _unreached(values: dict[int, bytes], quoted: dict[int, bytes]) -> Finding:
         expected=", ".join(quoted[register].hex() for register in apart),
         found=", ".join(values[register].hex() for register in apart),
     )
+
+
+def _is_padded(records: Sequence[Record], start: _Start, quoted: dict[int, bytes]) -> bool:
+    """Say whether some prefix leads to the quoted values by SHA-1, padded with zeros."""
+    values = dict(start.registers)
+    for record in records:
+        if record.register in values:
+            extension = record.padded_extension("sha256")
+            values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
+            if values == quoted:
+                return True
+    return False
 
 
 def _column_findings(index: int, record: Record, policy: Policy) -> Iterator[Finding]:
@@ -248,4 +268,5 @@ def _read_record(index: int, record: Record) -> Measured:
         digest=measurement.digest,
         path=measurement.path,
         template=record.template,
+        signature=measurement.signature,
     )

@@ -219,13 +219,39 @@ def test_023_records_slipped_in_under_a_register_that_is_not_replayed(
 
 
 @pytest.mark.attack(number=24, attacker=ROOT, asset=NODE)
-@pytest.mark.parametrize(("algorithm", "size"), [("md5", 16), ("sha1", 20), ("sha512", 64)])
-@pytest.mark.parametrize("register", [10, 13])
+@pytest.mark.parametrize(
+    ("algorithm", "size", "expected"),
+    [
+        ("md5", 16, Reason.LIST_DIGEST),
+        ("sha1", 20, Reason.LIST_DIGEST),
+        ("sha224", 28, Reason.LIST_DIGEST),
+        ("sha384", 48, Reason.LIST_HASH),
+        ("sha512", 64, Reason.LIST_HASH),
+        ("sm3", 32, Reason.LIST_HASH),
+    ],
+)
 def test_024_a_digest_by_an_algorithm_that_the_file_chose(
-    node: SimulatedNode, verifier: SimulatedVerifier, algorithm: str, size: int, register: int
+    node: SimulatedNode, verifier: SimulatedVerifier, algorithm: str, size: int, expected: Reason
 ) -> None:
-    digest = bytes([7]) * size
-    node.measure_record("/usr/bin/x", digest, algorithm=algorithm, register=register)
+    """Or that `ima_hash=` did. Those that are not weak are in no reference set: another reason."""
+    for register in (10, 13):
+        digest = bytes([register]) * size
+        node.measure_record("/usr/bin/x", digest, algorithm=algorithm, register=register)
+    with pytest.raises(Rejected) as rejection:
+        verifier.judge(node.evidence(verifier.challenge()))
+    assert [finding.reason for finding in rejection.value.findings] == [expected, expected]
+
+
+@pytest.mark.attack(number=90, attacker=ROOT, asset=NODE)
+def test_090_a_kernel_that_tells_files_apart_by_sha1(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """With ima_hash=sha1 a collision hides the second file: no such list passes its first file.
+
+    The kernel keeps one record per SHA-1 then. Its boot_aggregate says so already; here that one
+    is right, as where the TPM has no SHA-1 bank.
+    """
+    node.measure_record("/usr/bin/x", hashlib.sha1(b"x").digest(), algorithm="sha1")
     assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_DIGEST}
 
 
@@ -286,6 +312,59 @@ def test_026_a_boot_aggregate_of_a_violation(
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
 
 
+@pytest.mark.attack(number=42, attacker="a node with an old kernel", asset=NODE)
+@pytest.mark.attack(number=90, attacker=ROOT, asset=NODE)
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("sha1", Reason.BOOT_AGGREGATE_OLD),
+        ("sha384", Reason.BOOT_AGGREGATE_HASH),
+        ("sha512", Reason.BOOT_AGGREGATE_HASH),
+    ],
+)
+def test_042_a_boot_aggregate_of_another_bank(
+    node: SimulatedNode, verifier: SimulatedVerifier, algorithm: str, expected: Reason
+) -> None:
+    """SHA-1 is what kernels before 5.8 write, and later ones with ima_hash=sha1."""
+    aggregate = hashlib.new(algorithm, b"registers").digest()
+    node.relist([_aggregate(aggregate, algorithm=algorithm), *node.records[1:]])
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {expected}
+
+
+@pytest.mark.attack(number=42, attacker="a node with an old kernel", asset=NODE)
+def test_042_a_boot_aggregate_over_fewer_registers(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Registers 8 and 9, what boot loaders measure, would be in no comparison."""
+    aggregate = sha256(b"".join(node.tpm.registers[:8]))
+    node.relist([_aggregate(aggregate), *node.records[1:]])
+    expected = {Reason.BOOT_AGGREGATE_OLD}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
+@pytest.mark.attack(number=42, attacker="a node with an old kernel", asset=NODE)
+@pytest.mark.parametrize("has_violation", [False, True])
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_042_a_bank_of_padded_sha1(
+    node: SimulatedNode,
+    verifier: SimulatedVerifier,
+    *,
+    has_violation: bool,
+    is_ahead: bool,
+) -> None:
+    """Kernels before 5.8 extend it; what SHA-1 vouches for is refused, and the reason says why."""
+    if has_violation:
+        node.violate("/usr/bin/x", register=12)
+    for register in (10, 12, 13):
+        node.tpm.registers[register] = ZERO
+    for record in node.records:
+        node.tpm.extend(record.register, record.padded_extension("sha256"))
+    evidence = node.unsigned_evidence(verifier.challenge())
+    late = make_record("/usr/bin/later", sha256(b"x")).encode() if is_ahead else b""
+    ahead = replace(evidence, records=evidence.records + late)
+    assert verifier.refusal(ahead) == {Reason.LIST_PADDED}
+
+
 @pytest.mark.attack(number=27, attacker=ROOT, asset=NODE)
 @pytest.mark.parametrize("register", range(10))
 def test_027_a_list_of_another_boot(
@@ -306,11 +385,30 @@ def test_027_boot_registers_that_move_later(
 
 
 @pytest.mark.attack(number=28, attacker=ROOT, asset=NODE)
-def test_028_a_second_boot_aggregate(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
-    verifier.judge(node.evidence(verifier.challenge()))
-    node.measure_record("boot_aggregate", node.boot_aggregate(), template="ima-ng")
+@pytest.mark.parametrize("name", ["boot_aggregate", "boot_aggregate_late"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_028_a_second_boot_aggregate(
+    node: SimulatedNode, verifier: SimulatedVerifier, name: str, *, is_late: bool
+) -> None:
+    """What a kexec leaves. No kernel to be had shows it: Debian builds CONFIG_IMA_KEXEC off."""
+    if is_late:
+        verifier.judge(node.evidence(verifier.challenge()))
+    node.measure_record(name, node.boot_aggregate(), template="ima-ng")
     expected = {Reason.BOOT_AGGREGATE_AGAIN}
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
+@pytest.mark.attack(number=29, attacker="a node with a late TPM", asset=NODE)
+def test_029_a_boot_aggregate_that_came_late(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Another name for the same, from Linux 7.3 on: no kernel to be had writes it yet."""
+    late = _aggregate(node.boot_aggregate(), path="boot_aggregate_late")
+    node.relist([late, *node.records[1:]])
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.relist([_aggregate(ZERO, path="boot_aggregate_late"), *node.records[1:]])
+    verifier.checkpoint = None
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.BOOT_AGGREGATE}
 
 
 @pytest.mark.attack(number=28, attacker=USER, asset=NODE)
@@ -438,8 +536,44 @@ def test_037_a_list_of_the_other_byte_order(
 ) -> None:
     evidence = node.unsigned_evidence(verifier.challenge())
     swapped = b"".join(one.register.to_bytes(4, "big") + one.encode()[4:] for one in node.records)
-    with pytest.raises(Malformed, match="register"):
+    with pytest.raises(Malformed, match=r"register.*big-endian machine"):
         verifier.judge(replace(evidence, records=swapped))
+
+
+@pytest.mark.attack(number=38, attacker=USER, asset=NODE)
+def test_038_a_list_of_a_hundred_thousand_records(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Time and memory grow with the list: ten times this is a million, and some 110 MB."""
+    digest = sha256(SYSTEM_FILES[LIBC])
+    more = [make_record(f"/usr/lib/libc-{number}.so", digest) for number in range(100_000)]
+    node.relist([*node.records, *more])
+    message = node.evidence(verifier.challenge())
+    start = time.process_time()
+    assert verifier.judge(message).checkpoint.records == len(node.records)
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.attack(number=39, attacker=ROOT, asset=NODE)
+def test_039_a_list_whose_beginning_was_given_away(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Linux 7.2 can be built to let root take records out of it (CONFIG_IMA_STAGING).
+
+    Debian builds it off, so no kernel to be had shows it. A verifier that has judged the records
+    needs them no more; one that has not refuses the rest.
+    """
+    evidence = node.unsigned_evidence(verifier.challenge())
+    trimmed = replace(evidence, records=encoded(node.records[3:]))
+    assert verifier.refusal(trimmed) == {Reason.LIST_REPLAY}
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.measure(LIBC, SYSTEM_FILES[LIBC], template="ima-ng")
+    verdict = verifier.judge(node.evidence(verifier.challenge()))
+    assert (verdict.starts_over, verdict.checkpoint.records) == (False, len(node.records))
+    verifier.checkpoint, verifier.measured = None, ()
+    evidence = node.unsigned_evidence(verifier.challenge())
+    trimmed = replace(evidence, records=encoded(node.records[3:]))
+    assert verifier.refusal(trimmed) == {Reason.LIST_REPLAY}
 
 
 @pytest.mark.attack(number=40, attacker=ROOT, asset=NODE)
@@ -529,6 +663,7 @@ def test_045_a_kernel_policy_that_nobody_knows(
 def test_047_a_second_kernel_policy(
     node: SimulatedNode, verifier: SimulatedVerifier, path: str, contents: bytes
 ) -> None:
+    """No kernel to be had loads a second one: Debian builds CONFIG_IMA_WRITE_POLICY off."""
     verifier.judge(node.evidence(verifier.challenge()))
     node.measure(path, contents)
     expected = {Reason.KERNEL_POLICY_AGAIN}
@@ -563,6 +698,33 @@ def test_047_a_kernel_policy_written_rule_by_rule(
 ) -> None:
     """Kernels that measure it show it as critical data, which no reference set knows."""
     node.measure_buffer("ima_policy_written", b"dont_measure uid=0")
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_UNKNOWN}
+
+
+@pytest.mark.attack(number=48, attacker=ROOT, asset=NODE)
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        pytest.param(".ima", b"0\x82 a certificate", id="a key to sign files with"),
+        pytest.param(".builtin_trusted_keys", b"0\x82 a certificate", id="a key of the kernel's"),
+        pytest.param("init_module", b"\x7fELF module", id="a module without a file"),
+        pytest.param("selinux-state", b"initialized=1;enforcing=0;", id="SELinux not enforcing"),
+        pytest.param("kexec-cmdline", b"root=/dev/sdb ima_policy=", id="another command line"),
+        pytest.param("kexec_load", b"kexec_segment_size=1", id="a kexec that was prepared"),
+        pytest.param("ima_policy_loaded", b"dont_measure uid=0", id="another kernel policy"),
+    ],
+)
+@pytest.mark.parametrize("is_late", [False, True])
+def test_048_critical_data_that_nobody_knows(
+    node: SimulatedNode, verifier: SimulatedVerifier, name: str, data: bytes, *, is_late: bool
+) -> None:
+    """Such records may come before the kernel policy, and then too they have to be known."""
+    if is_late:
+        verifier.judge(node.evidence(verifier.challenge()))
+        node.measure_buffer(name, data)
+    else:
+        record = make_record(name, sha256(data), template="ima-buf", last=data)
+        node.relist([*node.records[:2], record, *node.records[2:]])
     assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_UNKNOWN}
 
 

@@ -51,9 +51,9 @@ ATTACKERS = {
     ),
     "Root on the node": (
         "root on the node", "root on the node, with a known interpreter", "whoever resets the TPM",
-        "a big-endian node", "a machine whose boot is not proven",
-        "a node whose boot nobody judged", "whoever can open the TPM",
-        "whoever starts a second attestor",
+        "a big-endian node", "a node with an old kernel", "a node with a late TPM",
+        "a machine whose boot is not proven", "a node whose boot nobody judged",
+        "whoever can open the TPM", "whoever starts a second attestor",
     ),
     "Another node, another TPM": (
         "another node", "root on another node", "a process of another node",

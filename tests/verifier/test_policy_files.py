@@ -266,9 +266,9 @@ def test_what_does_not_fit_together() -> None:
     assert misfits(workloads=(workload, workload)) == {"one of that id | several"}
     assert misfits(sets=(system,)) == {
         "set payments-1.4 | none such",
-        "bin/payments in set payments-1.4 | no such file",
+        "set or signer payments-1.4 | none such",
     }
-    assert misfits(sets=(program,)) == {"set debian-12 | none such"}
+    assert misfits(sets=(program,)) == {"set or signer debian-12 | none such"}
     assert misfits(trust_domain="example.net") == {f"spiffe://example.net/… | {workload.id}"}
     assert misfits(kernel_policies=(b"short",)) == {"SHA-256 digests | another length"}
     assert misfits(user_register=10) == {"three different ones | (10, 10, 13)"}
