@@ -14,11 +14,21 @@ import pytest
 
 from tests.open_doors import Door, Refused, open_doors, trusting
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, KERNEL_POLICY, MANUFACTURER, SimulatedNode, sha256
-from verifier import client
+from tests.simulated_node import (
+    ATTESTOR_FILES,
+    IDENTITY,
+    KERNEL_POLICY,
+    MANUFACTURER,
+    SYSTEM_FILES,
+    SimulatedNode,
+    sha256,
+)
+from tests.simulated_signer import SimulatedSigner
+from verifier import Rejected, client
 from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
 from verifier.config import Config
 from verifier.enrolment import ek_hash
+from verifier.ledger import Kind
 from verifier.operators import kernel_policy_name
 from verifier.reference import read_reference
 
@@ -233,6 +243,36 @@ def test_operators_commands(
     assert main(["node", "forget", "build-7", *asking]) == YES
     assert main(["status", *asking]) == YES
     assert "policy_version" in capsys.readouterr().out
+
+
+def test_a_signer_is_a_reference_value_too(
+    verifier: RunningVerifier, asking: list[str], tmp_path: Path, capsys: Out
+) -> None:
+    """It is put, listed, counts for a node's evidence, and is in the case of that decision."""
+    node, vendor = SimulatedNode(), SimulatedSigner()
+    digest = sha256(b"a signed tool")
+    node.measure_record("/usr/bin/tool", digest, last=vendor.signature(digest))
+    player = Player(node, verifier.service)
+    verifier.trust(node)
+    player.enrol()
+    with pytest.raises(Rejected):
+        player.attest()
+    path = tmp_path / "vendor.toml"
+    path.write_text(vendor.toml(revoked=(f"sha256:{'ab' * 32}",)))
+    assert main(["reference", "put", str(path), *asking]) == YES
+    capsys.readouterr()
+    assert main(["reference", "list", *asking]) == YES
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.partition("  ")[0] for line in listed] == ["debian-12", "payments-1.4", "vendor"]
+    assert listed[0].endswith(f"{len(SYSTEM_FILES) + len(ATTESTOR_FILES) + 1} files")
+    assert listed[2].endswith("signer, 1 keys, 1 revoked")
+    player.attest()
+    decision = max(row.seq for row in verifier.ledger() if row.kind == Kind.EVIDENCE_ACCEPTED)
+    case = tmp_path / "case"
+    assert main(["ledger", "evidence", str(decision), "-o", str(case), *asking]) == YES
+    assert main(["appraise", str(case)]) == YES
+    path.write_text(vendor.toml(paths=("usr/bin/*",)))
+    assert main(["reference", "put", str(path), *asking]) == NO
 
 
 def test_a_refusal_reads_well(asking: list[str], capsys: Out) -> None:
