@@ -177,16 +177,16 @@ def _status_of(rejudged: "Rejudged") -> int:
 
 
 def _check_log(arguments: Arguments) -> int:
-    from verifier.check_log import check_log, log_hash_of
+    from verifier.file_tools import check_measurement_list
 
-    checked = check_log(
-        arguments.log.read_bytes(),
-        log_hash=arguments.log_hash or log_hash_of(arguments.log.name),
+    is_consistent = check_measurement_list(
+        arguments.log,
+        log_hash=arguments.log_hash,
         is_ascii=arguments.ascii,
+        is_json=arguments.json,
+        is_quiet=arguments.quiet,
     )
-    lines = [json.dumps(checked.answer(), indent=2)] if arguments.json else checked.lines()
-    print("\n".join(lines))
-    return YES if checked.is_consistent else NO
+    return YES if is_consistent else NO
 
 
 def _reference_make(arguments: Arguments) -> int:

@@ -58,23 +58,13 @@ class CheckedLog:
             "templates": self.templates,
             "pcrs": self.pcrs,
             "findings": [
-                {"reason": str(one.reason), "detail": _detail(one)} for one in self.findings
+                {"reason": str(one.reason), "detail": detail(one)} for one in self.findings
             ],
         }
 
-    def lines(self) -> Iterator[str]:
-        """Yield the answer for people."""
-        yield f"{self.entries} entries, {self.violations} violations"
-        for template, count in self.templates.items():
-            yield f"template  {label(template)}  {count}"
-        for bank, registers in self.pcrs.items():
-            for register, value in registers.items():
-                yield f"pcr  {bank}:{register}  {value}"
-        for one in self.findings:
-            yield f"finding  {one.reason}  {_detail(one)}"
 
-
-def _detail(finding: Finding) -> str:
+def detail(finding: Finding) -> str:
+    """Return in one line what the finding is about, what was expected and what was found."""
     parts = [finding.what]
     parts += [f"expected {finding.expected}"] if finding.expected else []
     parts += [f"found {finding.found}"] if finding.found else []

@@ -16,8 +16,10 @@ from evidence.ima import LIST_HASHES, Record, encode_values, hash_of, read_recor
 from evidence.ima_ascii import read_ascii_records
 from tests.evidence.shapes import flips
 from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
+from verifier import file_tools
 from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
 from verifier.check_log import MOST_OF_A_KIND, CheckedLog, check_log, log_hash_of
+from verifier.hints import NEXT
 from verifier.reasons import Reason
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
@@ -321,9 +323,47 @@ def test_the_files_name_says_the_algorithm(log: Path, capsys: Out) -> None:
 
 def test_the_answer_for_people(log: Path, capsys: Out) -> None:
     assert main(["check-log", str(log)]) == YES
-    first, *_, last = capsys.readouterr().out.splitlines()
+    first, *_, before, last = capsys.readouterr().out.splitlines()
     assert first == "3 entries, 0 violations"
-    assert last.startswith("finding  ima-list.digest-weak  record 2: ")
+    assert before.startswith("finding  ima-list.digest-weak  record 2: ")
+    assert last.startswith("  next      look at the file's attribute")
+
+
+def test_quiet_says_only_what_refuses(log: Path, capsys: Out) -> None:
+    assert main(["check-log", str(log), "--quiet"]) == YES
+    assert capsys.readouterr().out == ""
+    log.write_bytes(encoded(LEGACY, replace(GOOD, template_hash=b"h" * 20)))
+    assert main(["check-log", str(log), "--quiet"]) == NO
+    finding, hint = capsys.readouterr().out.splitlines()
+    assert finding.startswith("finding  ima-list.template-hash-does-not-match  record 1: ")
+    assert hint.startswith("  next ")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.LIST_TEMPLATE_HASH,
+        Reason.LIST_TEMPLATE,
+        Reason.LIST_LEGACY,
+        Reason.LIST_ALGORITHM,
+        Reason.LIST_PADDED,
+        Reason.LIST_DIGEST,
+        Reason.LIST_BUFFER,
+        Reason.LIST_VIOLATION,
+        Reason.BOOT_AGGREGATE_AGAIN,
+    ],
+)
+def test_every_finding_has_a_next_step_of_its_own(reason: Reason) -> None:
+    assert NEXT[reason]
+
+
+def test_a_file_that_is_too_long_is_not_read(
+    log: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_tools, "MOST_LIST_BYTES", log.stat().st_size)
+    assert run(capsys, log)[0] == YES
+    monkeypatch.setattr(file_tools, "MOST_LIST_BYTES", log.stat().st_size - 1)
+    assert run(capsys, log) == (MISUSED, {})
 
 
 # Lists that others have published
