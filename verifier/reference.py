@@ -44,7 +44,7 @@ SIGNER = "signer"
 
 _SIGNED_PATH = re.compile(rf"(?!.*[*?\[\]])(?:{PATH.pattern})/?", re.DOTALL)
 """A pattern would match nothing, since paths are compared: refused, not passed over."""
-_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
+_PEM = re.compile(r"\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
 _KIND = re.compile(SIGNER)
 _REVOKED = re.compile(r"(verity:)?(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
