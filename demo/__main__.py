@@ -20,11 +20,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--kernel", default="6.12", choices=["6.12", "6.1"])
     parser.add_argument(
+        "--firmware", action="store_true", help="boot through UEFI firmware with Secure Boot"
+    )
+    parser.add_argument(
         "--shell", action="store_true", help="play nothing: a root shell in the enrolled machine"
     )
     arguments = parser.parse_args(argv)
     try:
-        with World.build(kernel=arguments.kernel) as world:
+        with World.build(kernel=arguments.kernel, firmware=arguments.firmware) as world:
             return _give_shell(world) if arguments.shell else _play(world)
     except Failed as error:
         print(f"\nthe demo could not be played: {error}", file=sys.stderr)

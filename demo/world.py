@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from attestor.enrolment import identify
 from attestor.tpm import Tpm
 from demo.recorder import Recorder
-from swtpm import Failed, Manufacturer, SoftwareTpm, VirtualMachine, image, kernel_policy
+from swtpm import Failed, Firmware, Manufacturer, SoftwareTpm, VirtualMachine, image, kernel_policy
 from swtpm.kernels import Kernel
 from swtpm.payload import Payload
 from swtpm.programs import BUILD, say
@@ -61,8 +61,12 @@ class World:
 
     @classmethod
     @contextmanager
-    def build(cls, *, kernel: str) -> Iterator["World"]:
-        """Set everything up, let scenes be played, and end what was started."""
+    def build(cls, *, kernel: str, firmware: bool = False, append: str = "") -> Iterator["World"]:
+        """Set everything up, let scenes be played, and end what was started.
+
+        With `firmware` the machine boots a signed image through UEFI firmware; `append` goes to
+        the end of the kernel's command line.
+        """
         directory = BUILD / "demo"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
@@ -94,7 +98,12 @@ class World:
             }
             machine = stack.enter_context(
                 VirtualMachine.boot(
-                    tpm=tpm, kernel=kernel, services=services, payload=_payload(keys)
+                    tpm=tpm,
+                    kernel=kernel,
+                    services=services,
+                    payload=_payload(keys),
+                    append=append,
+                    firmware=Firmware.at() if firmware else None,
                 )
             )
             world = cls(
