@@ -53,6 +53,9 @@ those that make it so (Linux include/uapi/linux/capability.h)."""
 WRITABLE_BY_OTHERS = 0o022
 """Permissions of a file that group or everybody may write."""
 
+MOST_SIGNED = 8
+"""Records of one digest whose signatures are looked at: a list can be full of them."""
+
 LOOK_UIDS = 4
 """Real, effective, saved, file system."""
 
@@ -416,7 +419,8 @@ def _signed(known: KnownList, node: Node, policy: Policy) -> Mapping[bytes, Sequ
     signed: defaultdict[bytes, list[Measured]] = defaultdict(list)
     if policy.signers_on(node.name):
         for one in known.replayed.measured:
-            if one.signature and one.register == policy.execute_register:
+            is_executed = one.register == policy.execute_register and one.algorithm == "sha256"
+            if one.signature and is_executed and len(signed[one.digest]) < MOST_SIGNED:
                 signed[one.digest].append(one)
     return signed
 

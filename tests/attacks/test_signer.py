@@ -19,6 +19,8 @@ from tests.simulated_signer import SimulatedSigner, verity_record
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier import file_signature as judged
+from verifier.process import MOST_SIGNED
+from verifier.reasons import MOST_FINDINGS
 from verifier.workload import read_workload
 
 ROOT = "root on the node"
@@ -228,19 +230,25 @@ def test_a_stored_signature_is_judged_again(
 # Cost
 
 
-@pytest.mark.attack(number=100, attacker=ROOT, asset="the service")
-def test_100_no_signature_is_verified_for_nothing(
-    node: SimulatedNode, verifier: SimulatedVerifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a set knows is not looked at further; what a signature made known, once."""
-    verified: list[bytes] = []
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The signatures that have been verified, by and by."""
+    signatures: list[bytes] = []
     genuine = judged.crypto.is_signed_file
 
     def count(spki: bytes, signature: bytes, **given: object) -> bool:
-        verified.append(signature)
+        signatures.append(signature)
         return genuine(spki, signature, **given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(judged.crypto, "is_signed_file", count)
+    return signatures
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset="the service")
+def test_100_no_signature_is_verified_for_nothing(
+    node: SimulatedNode, verifier: SimulatedVerifier, verified: list[bytes]
+) -> None:
+    """What a set knows is not looked at further; what a signature made known, once."""
     libc = sha256(SYSTEM_FILES[LIBC])
     for number in range(100):
         node.append(make_record(f"/usr/lib/{number}", libc, last=VENDOR.signature(libc)))
@@ -251,6 +259,38 @@ def test_100_no_signature_is_verified_for_nothing(
     verifier.judge(node.evidence(verifier.challenge()))
     verifier.judge(node.evidence(verifier.challenge()))
     assert len(verified) == 1
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset="the service")
+def test_100_a_list_full_of_junk_under_a_known_keys_id(
+    node: SimulatedNode, verifier: SimulatedVerifier, verified: list[bytes]
+) -> None:
+    """As many are looked at as a refusal tells of, and no more."""
+    junk = bytearray(VENDOR.signature(DIGEST))
+    for number in range(1000):
+        junk[-2:] = number.to_bytes(2, "big")
+        measure(node, f"/usr/bin/{number}", last=bytes(junk))
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_SIGNATURE}
+    assert len(verified) == MOST_FINDINGS + 1
+
+
+@pytest.mark.attack(number=100, attacker=ROOT, asset="the service")
+def test_100_a_known_file_listed_with_many_junk_signatures(
+    node: SimulatedNode, verified: list[bytes]
+) -> None:
+    """A set knows it, so the node is accepted; for a process a few of them are looked at."""
+    libc = sha256(SYSTEM_FILES[LIBC])
+    junk = bytearray(VENDOR.signature(libc))
+    for number in range(1000):
+        junk[-2:] = number.to_bytes(2, "big")
+        node.append(make_record("/usr/lib/libc.so.6", libc, last=bytes(junk)))
+    process = node.new_process()
+    verifier = SimulatedVerifier(
+        node, workloads=(read_workload(workload("vendor")),), signers=[VENDOR.value()]
+    )
+    verdict = verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    assert reasons(only(verdict.processes)) == {Reason.PROCESS_MAPPED}
+    assert len(verified) == MOST_SIGNED
 
 
 # Processes
