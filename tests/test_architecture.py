@@ -39,9 +39,10 @@ PURE = {
         "seen", "wit", "wpt",
     ],
     "verifier": [
-        "appraisal", "attestation_key", "boot", "bounds", "check_log", "crypto", "enrolment",
-        "event_log", "explanation", "file_signature", "instance", "kernel_policy", "node", "plain",
-        "policy", "process", "process_key", "quote", "reasons", "records", "reference", "replay",
+        "appraisal", "attestation_key", "boot", "bounds", "check_log", "check_quote", "crypto",
+        "enrolment", "event_log", "explanation", "file_signature", "instance", "kernel_policy",
+        "node", "plain", "policy", "process", "process_key", "quote", "quoted_registers", "reasons",
+        "records", "reference", "replay",
         "tables", "verdict", "workload",
     ],
 }  # fmt: skip

@@ -223,6 +223,27 @@ def _check_event_log(arguments: Arguments) -> int:
     return YES if is_sound else NO
 
 
+def _check_quote(arguments: Arguments) -> int:
+    from verifier.file_tools import GivenQuote, check_quote_files
+
+    given = GivenQuote(
+        message=arguments.message,
+        signature=arguments.signature,
+        ak=arguments.ak,
+        nonce=arguments.nonce,
+        registers=tuple(arguments.pcr),
+        ima_log=arguments.ima_log,
+        log_hash=arguments.log_hash,
+        event_log=arguments.event_log,
+        policy=arguments.policy,
+        tolerates_unchecked_ak=arguments.ak_attributes_unchecked,
+        tolerates_sha1=arguments.allow_sha1,
+        tolerates_padded_sha1=arguments.padded_sha1,
+    )
+    is_genuine = check_quote_files(given, is_json=arguments.json, is_quiet=arguments.quiet)
+    return YES if is_genuine else NO
+
+
 # Over the operators' socket
 
 
@@ -468,6 +489,47 @@ def _add_files(commands: _Commands) -> None:
         "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
     )
     check.add_argument("--ascii", action="store_true", help="a copy of ascii_runtime_measurements")
+    quote = commands.add("check-quote", _check_quote, "say whether a quote in files is genuine")
+    paths = {
+        "--message": "TPMS_ATTEST, as tpm2_quote -m writes it",
+        "--signature": "TPMT_SIGNATURE, as tpm2_quote -s writes it",
+        "--ak": "the key: TPM2B_PUBLIC, TPMT_PUBLIC, or PEM",
+    }
+    for name, help_ in paths.items():
+        quote.add_argument(name, type=Path, required=True, metavar="FILE", help=help_)
+    quote.add_argument("--nonce", required=True, metavar="HEX", help="what the TPM was asked for")
+    quote.add_argument(
+        "--pcr",
+        action="append",
+        default=[],
+        metavar="BANK:N=HEX",
+        help="a register's value, as sha256:7=5602...; can be repeated",
+    )
+    quote.add_argument(
+        "--ima-log", type=Path, metavar="FILE", help="a copy of binary_runtime_measurements"
+    )
+    quote.add_argument(
+        "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
+    )
+    quote.add_argument(
+        "--event-log", type=Path, metavar="FILE", help="binary_bios_measurements, or a copy of it"
+    )
+    quote.add_argument(
+        "--policy", type=Path, metavar="FILE", help="TOML: version = 1, reject = [reasons]"
+    )
+    quote.add_argument(
+        "--ak-attributes-unchecked",
+        action="store_true",
+        help="take a key as PEM, which does not say what it may sign",
+    )
+    quote.add_argument(
+        "--allow-sha1", action="store_true", help="take signatures by SHA-1, and that bank alone"
+    )
+    quote.add_argument(
+        "--padded-sha1",
+        action="store_true",
+        help="take larger banks that were extended with SHA-1 and zeros, as before Linux 5.8",
+    )
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ BANKS = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 WEAK = ("md5", "sha1")
 MOST_OF_A_KIND = 64
 """A list with more findings of one reason says how many more, and no more than that."""
-BOOT_AGGREGATES = (b"boot_aggregate\0", b"boot_aggregate_late\0")
 LOCKED = range(17, 23)
 """Registers that a TPM starts at all ones (PC Client Platform TPM Profile, 4.6.2)."""
+BOOT_AGGREGATES = (b"boot_aggregate\0", b"boot_aggregate_late\0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +65,9 @@ class CheckedLog:
 
 def detail(finding: Finding) -> str:
     """Return in one line what the finding is about, what was expected and what was found."""
-    parts = [finding.what]
-    parts += [f"expected {finding.expected}"] if finding.expected else []
-    parts += [f"found {finding.found}"] if finding.found else []
-    return ": ".join([parts[0], ", ".join(parts[1:])]) if parts[1:] else parts[0]
+    told = {"expected": finding.expected, "found": finding.found}
+    rest = ", ".join(f"{name} {words}" for name, words in told.items() if words)
+    return ": ".join(part for part in (finding.what, rest) if part)
 
 
 def log_hash_of(name: str) -> str | None:

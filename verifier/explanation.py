@@ -75,6 +75,7 @@ _LINK: dict[str, int] = {
     Reason.QUOTE_DIGEST: 9,
     Reason.QUOTE_CLOCK: 9,
     Reason.QUOTE_RESET: 9,
+    Reason.QUOTE_RESTART: 9,
     Reason.QUOTE_CLOCK_UNSAFE: 9,
     "instance": 6,
     "ima-list": 4,

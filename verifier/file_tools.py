@@ -1,6 +1,7 @@
 """Commands for people who have files: each reads one, judges it, and prints what it found."""
 
 import json
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,20 @@ from typing import Any
 from evidence import Malformed
 from evidence.event_log import MOST_LOG_BYTES, EventLog
 from verifier.check_log import CheckedLog, check_log, detail, log_hash_of
+from verifier.check_quote import (
+    MOST_NONCE_BYTES,
+    MOST_SMALL_BYTES,
+    CheckedQuote,
+    QuoteFiles,
+    check_quote,
+    read_policy,
+    read_registers,
+    tolerate,
+)
 from verifier.event_log import JudgedLog, judge_event_log
-from verifier.hints import next_step
+from verifier.hints import next_step, next_step_for_files
 from verifier.ledger import findings_json
-from verifier.reasons import Reason, label
+from verifier.reasons import Reason, Rejected, label
 
 MOST_LIST_BYTES = 512 << 20
 """Some four million records."""
@@ -80,6 +91,126 @@ def event_log_json(judged: JudgedLog) -> dict[str, Any]:
         "secure_boot": judged.secure_boot,
         "findings": findings_json([*judged.refusals, *judged.notes]),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenQuote:
+    """What `check-quote` was called with."""
+
+    message: Path
+    signature: Path
+    ak: Path
+    nonce: str
+    """Hexadecimal."""
+    registers: tuple[str, ...]
+    """Each `BANK:N=HEX`."""
+    ima_log: Path | None
+    log_hash: str | None
+    """None for what the list's name says, SHA-1 where it says nothing."""
+    event_log: Path | None
+    policy: Path | None
+    tolerates_unchecked_ak: bool
+    tolerates_sha1: bool
+    tolerates_padded_sha1: bool
+
+    def read(self) -> QuoteFiles:
+        """Return what the files hold; raise Malformed where something is given wrongly."""
+        small = (read_bounded(one, MOST_SMALL_BYTES) for one in (self.message, self.signature))
+        message, signature = small
+        name = "" if self.ima_log is None else self.ima_log.name
+        return QuoteFiles(
+            message=message,
+            signature=signature,
+            ak=read_bounded(self.ak, MOST_SMALL_BYTES),
+            nonce=_nonce(self.nonce),
+            values=read_registers(self.registers),
+            ima_log=None if self.ima_log is None else read_bounded(self.ima_log, MOST_LIST_BYTES),
+            log_hash=self.log_hash or log_hash_of(name) or "sha1",
+            event_log=(
+                None if self.event_log is None else read_bounded(self.event_log, MOST_LOG_BYTES)
+            ),
+            tolerated=tolerate(asked=self._asked(), rejected=self._rejected()),
+        )
+
+    def _asked(self) -> frozenset[Reason]:
+        asked = {
+            Reason.QUOTE_AK_UNCHECKED: self.tolerates_unchecked_ak,
+            Reason.QUOTE_SHA1: self.tolerates_sha1,
+            Reason.LIST_PADDED_BANK: self.tolerates_padded_sha1,
+        }
+        return frozenset(reason for reason, is_asked in asked.items() if is_asked)
+
+    def _rejected(self) -> frozenset[Reason]:
+        if self.policy is None:
+            return frozenset()
+        try:
+            text = read_bounded(self.policy, MOST_SMALL_BYTES).decode("utf-8")
+            return read_policy(text)
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{self.policy}: expected UTF-8") from error
+        except Rejected as rejected:
+            one = rejected.findings[0]
+            told = f"{one.what}: expected {one.expected}, found {one.found}"
+            raise Malformed(f"{self.policy}: {told}") from rejected
+
+
+def _nonce(text: str) -> bytes:
+    try:
+        nonce = bytes.fromhex(text)
+    except ValueError as error:
+        raise Malformed(f"expected a nonce in hexadecimal, got {text[:80]!r}") from error
+    if not 0 < len(nonce) <= MOST_NONCE_BYTES:
+        raise Malformed(f"expected a nonce of 1 to {MOST_NONCE_BYTES} bytes, got {len(nonce)}")
+    return nonce
+
+
+def check_quote_files(given: GivenQuote, *, is_json: bool, is_quiet: bool) -> bool:
+    """Print whether a quote is genuine; return it. In JSON, malformed files have a verdict too."""
+    try:
+        checked = check_quote(given.read())
+    except Malformed as malformed:
+        if is_json:
+            finding = {"reason": "malformed", "detail": str(malformed)}
+            answer: dict[str, Any] = {
+                "verdict": "malformed",
+                "findings": [finding],
+                "quote": {},
+                "ima": None,
+            }
+            print(json.dumps(answer, indent=2))
+        raise
+    if is_json:
+        print(json.dumps(checked.answer(), indent=2))
+    else:
+        _print_quote(checked, is_quiet=is_quiet)
+    return checked.is_accepted
+
+
+def _print_quote(checked: CheckedQuote, *, is_quiet: bool) -> None:
+    """Print the answer for people: a quiet one is why it is no."""
+    if not is_quiet:
+        print("accepted" if checked.is_accepted else "rejected")
+        for name, value in checked.quote.items():
+            print(f"  {name.replace('_', ' '):<16}  {_text(value)}")
+        if checked.ima is not None:
+            reached = "none" if checked.ima.matched is None else checked.ima.matched
+            print(f"  {'list entries':<16}  {checked.ima.entries}, of which quoted {reached}")
+            print(f"  {'violations':<16}  {checked.ima.violations}")
+    for reason, findings in groupby(checked.findings, lambda one: one.reason):
+        is_refused = reason in checked.refused
+        if is_quiet and not is_refused:
+            continue
+        for one in findings:
+            print(f"{'refused' if is_refused else 'note':<8} {reason}  {detail(one)}")
+        if is_refused:
+            print(f"  {'next':<9} {next_step_for_files(reason)}")
+
+
+def _text(value: object) -> str:
+    """Return the quoted registers as tpm2-tools write them, and anything else as it is."""
+    if not isinstance(value, dict):
+        return f"{value}"
+    return "+".join(f"{bank}:{','.join(map(str, numbers))}" for bank, numbers in value.items())
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

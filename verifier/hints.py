@@ -60,3 +60,32 @@ NEXT: dict[Reason | str, str] = {
 def next_step(reason: str) -> str:
     """Return what to do about a refusal of this reason, empty where there is nothing to say."""
     return NEXT.get(reason) or NEXT.get(reason.partition(".")[0], "")
+
+
+FOR_FILES: dict[Reason | str, str] = {
+    Reason.QUOTE_AK: "quote with a restricted signing key, as tpm2_createak makes",
+    Reason.QUOTE_AK_UNCHECKED: "tpm2_readpublic -f tss for the key's public area, "
+    "or --ak-attributes-unchecked",
+    Reason.QUOTE_SCHEME: "give the key that signed: its scheme is another",
+    Reason.QUOTE_SIGNATURE: "give the message, signature and key of the same quote",
+    Reason.QUOTE_SHA1: "quote a larger bank, with a key that signs by SHA-256; or --allow-sha1",
+    Reason.QUOTE_TYPE: "give the message that tpm2_quote wrote",
+    Reason.QUOTE_NONCE: "quote again with this nonce: the evidence is of another time",
+    Reason.QUOTE_SELECTION: "give --pcr for the registers that were quoted",
+    Reason.QUOTE_EMPTY: "quote again with registers: this TPM or tool has quoted none",
+    Reason.QUOTE_BANK: "quote sha256, sha384 or sha512",
+    Reason.QUOTE_BANKS_MIXED: "quote all of the registers in one bank",
+    Reason.QUOTE_VALUE_MISSING: "give --pcr for each of them, or --event-log, or --ima-log",
+    Reason.QUOTE_DIGEST: "read the registers and logs again: these are of another moment or machine",
+    Reason.LIST_REPLAY: "read the list after the quote, and give the values of other registers",
+    Reason.LIST_PADDED_BANK: "--padded-sha1, if the kernel is older than 5.8",
+    "boot": "give the list of the boot that was quoted",
+    "event-log": "give the log of the boot that was quoted",
+}
+"""What a person with files does about a refusal, where that is another thing."""
+
+
+def next_step_for_files(reason: str) -> str:
+    """Return what to do about a refusal of `check-quote`."""
+    found = FOR_FILES.get(reason) or NEXT.get(reason)
+    return found or FOR_FILES.get(reason.partition(".")[0]) or "docs/check-quote.md"
