@@ -853,6 +853,14 @@ def test_a_refusal_costs_no_more_than_an_accept() -> None:
     assert seconds(unsigned) < least / 4
 
 
+def test_the_page_names_what_does_not_reject() -> None:
+    """Reasons of event logs aside, which `check-eventlog` notes for itself."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "check-quote.md").read_text()
+    for reason in NOTED | REQUESTS:
+        if not reason.startswith("event-log."):
+            assert f"`{reason}`" in page, reason
+
+
 # The command
 
 
