@@ -165,7 +165,9 @@ def is_signed(key: PublicKey, signature: tpm.Signature, data: bytes) -> bool:
     if hash_ is None:
         return False
     if isinstance(key, rsa.RSAPublicKey):
-        (value,) = signature.values[:1]
+        value = signature.values[0]
+        if 8 * len(value) != key.key_size:  # OpenSSL takes a PSS signature without leading zeros
+            return False
         paddings = _paddings(signature.scheme, hash_)
         return any(_is_rsa_signature(key, value, data, one, hash_) for one in paddings)
     return signature.scheme == tpm.ALG_ECDSA and _is_ecdsa_signature(key, signature, data, hash_)

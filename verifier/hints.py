@@ -76,7 +76,7 @@ FOR_FILES: dict[Reason | str, str] = {
     Reason.QUOTE_BANK: "quote sha256, sha384 or sha512",
     Reason.QUOTE_BANKS_MIXED: "quote all of the registers in one bank",
     Reason.QUOTE_VALUE_MISSING: "give --pcr for each of them, or --event-log, or --ima-log",
-    Reason.QUOTE_DIGEST: "read the registers and logs again: these are of another moment or machine",
+    Reason.QUOTE_DIGEST: "read registers and logs again: these are of another moment or machine",
     Reason.LIST_REPLAY: "read the list after the quote, and give the values of other registers",
     Reason.LIST_PADDED_BANK: "--padded-sha1, if the kernel is older than 5.8",
     "boot": "give the list of the boot that was quoted",
