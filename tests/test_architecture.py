@@ -39,11 +39,11 @@ PURE = {
         "seen", "wit", "wpt",
     ],
     "verifier": [
-        "appraisal", "attestation_key", "boot", "bounds", "check_log", "check_quote", "crypto",
-        "enrolment", "event_log", "explanation", "file_signature", "instance", "kernel_policy",
-        "node", "plain", "policy", "process", "process_key", "quote", "quoted_registers", "reasons",
-        "records", "reference", "replay",
-        "tables", "verdict", "workload",
+        "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
+        "boot_policy_maker", "bounds", "check_log", "check_quote", "crypto", "enrolment",
+        "event_log", "explanation", "file_signature", "instance", "kernel_policy", "node", "plain",
+        "policy", "process", "process_key", "quote", "quoted_registers", "reasons", "records",
+        "reference", "replay", "tables", "verdict", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""

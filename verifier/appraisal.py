@@ -1,17 +1,19 @@
 """The decision: is this evidence to be trusted, and which of its processes? Here and only here.
 
 Every step takes what the step before has proven, so that none can be left out: links 2 and 9
-(`verify_signature`, `verify_quote`), 6 (`verify_instance`), 4 (`replay_list`), 3 (`verify_boot`),
-4 again (`verify_kernel_policy`), 5 (`judge_records`), then 7 and 8 for each process
-(`judge_processes`). Link 1, whose TPM this is, was settled at enrolment.
+(`verify_signature`, `verify_quote`), 6 (`verify_instance`), 4 (`replay_list`), 3 (`verify_boot`,
+`verify_boot_log`), 4 again (`verify_kernel_policy`), 5 (`judge_records`), then 7 and 8 for each
+process (`judge_processes`). Link 1, whose TPM this is, was settled at enrolment.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
 from evidence import Challenge, Evidence, Malformed
 from verifier.boot import verify_boot
+from verifier.boot_log import verify_boot_log
 from verifier.instance import verify_instance
 from verifier.kernel_policy import verify_kernel_policy
 from verifier.node import Checkpoint, Measured, Node
@@ -32,15 +34,17 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
     node: Node,
     checkpoint: Checkpoint | None,
     measured: tuple[Measured, ...],
+    boot_log: bytes,
     policy: Policy,
     now: datetime,
 ) -> NodeVerdict:
     """Return what becomes of the node's processes; raise Rejected if the node is not trusted.
 
     `signer` is SHA-256 of the key that signed the message (`verify_signed`); `challenge` is the
-    one that was asked, spent already; `measured` is the stored set that the checkpoint commits
-    to. Malformed is raised as it is. Anything unexpected is a rejection too, never an accept,
-    and every rejection of a quote that was made for the challenge carries the clock that it showed.
+    one that was asked, spent already; `measured` and `boot_log` are the stored set and log that
+    the checkpoint commits to. Malformed is raised as it is. Anything unexpected is a rejection
+    too, never an accept, and every rejection of a quote that was made for the challenge carries
+    the clock that it showed.
     """
     seen: ClockSeen | None = None
     try:
@@ -57,8 +61,15 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
         replayed = replay_list(
             instance, records=records, checkpoint=checkpoint, measured=measured, policy=policy
         )
-        booted = verify_boot(replayed, policy=policy)
-        ruled = verify_kernel_policy(booted, policy=policy)
+        boot = verify_boot_log(
+            verify_boot(replayed, policy=policy),
+            sent=evidence.boot_log,
+            stored=boot_log,
+            checkpoint=checkpoint,
+            policy=policy,
+            node=node.name,
+        )
+        ruled = verify_kernel_policy(boot, policy=policy)
         known = judge_records(ruled, policy=policy, checkpoint=checkpoint, node=node.name)
         return _verdict(known, node, policy, evidence.withdrawn, now)
     except Malformed:
@@ -116,12 +127,15 @@ def _verdict(
         registers=replayed.registers,
         policy_version=policy.version,
         root=replayed.root,
+        boot_log=hashlib.sha256(known.boot.log).digest(),
     )
     return NodeVerdict(
         checkpoint=checkpoint,
         starts_over=replayed.starts_over,
         forgets_known=not instance.is_same,
         measured=replayed.new,
+        boot_policy=known.boot.policy,
+        boot_log=known.boot.log,
         clock=ClockSeen(
             reset_count=info.reset_count, restart_count=info.restart_count, clock=info.clock
         ),

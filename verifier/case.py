@@ -16,6 +16,7 @@ from evidence import Malformed, cbor
 from evidence.messages import Challenge, Evidence, SignedMessage
 from verifier import plain
 from verifier.appraisal import appraise
+from verifier.boot_policy import read_boot_policy
 from verifier.bounds import demand_bounded
 from verifier.instance import verify_signed
 from verifier.keys import SigningKey
@@ -27,10 +28,11 @@ from verifier.verdict import Accepted, NodeVerdict
 from verifier.workload import read_workload
 
 WORKLOAD, REFERENCE, KERNEL_POLICY = "workload", "reference", "kernel-policy"
-KINDS = (WORKLOAD, REFERENCE, KERNEL_POLICY)
+BOOT_POLICY = "boot-policy"
+KINDS = (WORKLOAD, REFERENCE, KERNEL_POLICY, BOOT_POLICY)
 """Kinds of policy documents."""
 
-TYPE = "procseal case 1"
+TYPE = "procseal case 2"
 SIGNED_TYPE = "procseal case signature 1"
 
 
@@ -69,6 +71,7 @@ def policy_of(frame: Frame, documents: Iterable[Document]) -> Policy:
         signers=[one for one in values if isinstance(one, Signer)],
         workloads=[read_workload(text) for text in texts[WORKLOAD]],
         kernel_policies=[hashlib.sha256(text.encode()).digest() for text in texts[KERNEL_POLICY]],
+        boot_policies=[read_boot_policy(text) for text in texts[BOOT_POLICY]],
         execute_register=frame.execute_register,
         user_register=frame.user_register,
         attestor_register=frame.attestor_register,
@@ -118,6 +121,8 @@ class Case:
     node: Node
     checkpoint: Checkpoint | None
     measured: tuple[Measured, ...]
+    boot_log: bytes
+    """The stored one; what the message brings is in the message."""
     policy: Policy
     now: datetime
 
@@ -132,6 +137,7 @@ def judge(case: Case) -> NodeVerdict:
         node=case.node,
         checkpoint=case.checkpoint,
         measured=case.measured,
+        boot_log=case.boot_log,
         policy=case.policy,
         now=case.now,
     )
@@ -193,6 +199,8 @@ class Head:
     checkpoint: Checkpoint | None
     measured: bytes
     """`chain_over` the stored set's parts."""
+    boot_log: bytes
+    """SHA-256 of the stored event log."""
     frame: Frame
     documents: bytes
     """`digest_of` the policy's documents."""
@@ -213,6 +221,7 @@ class Exported:
     head: bytes
     message: bytes
     parts: tuple[bytes, ...]
+    boot_log: bytes
     documents: tuple[Document, ...]
     signer: bytes
     """Public half of the verifier's grant key, 65 bytes."""
@@ -226,6 +235,7 @@ class Exported:
         head: bytes,
         message: bytes,
         parts: tuple[bytes, ...],
+        boot_log: bytes,
         documents: tuple[Document, ...],
         key: SigningKey,
     ) -> Self:
@@ -235,6 +245,7 @@ class Exported:
             head=head,
             message=message,
             parts=parts,
+            boot_log=boot_log,
             documents=documents,
             signer=key.point,
             signature=crypto.sign(key.private, _signed_text(ledger, head)),
@@ -265,9 +276,10 @@ class Exported:
         found = (
             hashlib.sha256(self.message).digest(),
             chain_over(self.parts),
+            hashlib.sha256(self.boot_log).digest(),
             digest_of(self.documents),
         )
-        if found != (head.message, head.measured, head.documents):
+        if found != (head.message, head.measured, head.boot_log, head.documents):
             raise Malformed("a part is not the one that the head names")
         case = Case(
             message=SignedMessage.decode(self.message),
@@ -275,6 +287,7 @@ class Exported:
             node=head.node,
             checkpoint=head.checkpoint,
             measured=read_measured(self.parts),
+            boot_log=self.boot_log,
             policy=policy_of(head.frame, self.documents),
             now=head.now,
         )

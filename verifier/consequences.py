@@ -8,7 +8,7 @@ from verifier.ledger import Cause, Entry, Kind, findings_json
 from verifier.mint import Minted, Occasion, thumbprint_of
 from verifier.node import Checkpoint
 from verifier.reasons import ClockSeen, Finding
-from verifier.store import ListPart, NodeRow, ProcessRow, TokenRow, Transaction
+from verifier.store import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow, Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 
 
@@ -61,6 +61,8 @@ def advance(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> No
     if verdict.starts_over:
         node.list_number = transaction.next_list_number(node.name)
         node.list_parts, node.list_digest = 0, b""
+        log = BootLogRow(node=node.name, number=node.list_number, log=verdict.boot_log)
+        transaction.insert(log)
     if verdict.measured:
         part = write_measured(verdict.measured)
         row = ListPart(node=node.name, number=node.list_number, part=node.list_parts, measured=part)
@@ -162,6 +164,7 @@ def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
         "firmware_version": firmware_text(verdict.firmware_version),
         "records": verdict.checkpoint.records,
         "policy_version": verdict.checkpoint.policy_version,
+        "boot_policy": verdict.boot_policy,
         "processes": processes,
         "reported": findings_json(verdict.reported),
     }

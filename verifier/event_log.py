@@ -203,7 +203,7 @@ def _hash(algorithm: int, data: bytes) -> bytes:
     return hashlib.new(HASHES[algorithm], data, usedforsecurity=False).digest()
 
 
-def _is_digest_of(event: Event, data: bytes) -> bool:
+def is_digest_of(event: Event, data: bytes) -> bool:
     """Say whether all digests of the event that can be computed are of `data`, and there is one."""
     known = [
         (algorithm, digest)
@@ -220,7 +220,7 @@ def _judge_data(log: EventLog) -> tuple[list[Finding], list[Finding]]:
     for index, event in enumerate(log.events):
         if event.type not in COVERED | COVERED_BY_SPECIFICATION:
             continue
-        if _is_digest_of(event, event.data):
+        if is_digest_of(event, event.data):
             continue
         what = f"event {index}, type {event.type:#x}, register {event.register}"
         if _has_known_excuse(event, is_uefi=is_uefi):
@@ -234,15 +234,16 @@ def _judge_data(log: EventLog) -> tuple[list[Finding], list[Finding]]:
 def _has_known_excuse(event: Event, *, is_uefi: bool) -> bool:
     if event.type == SEPARATOR:
         is_text = all(len(event.data) != len(value) for value in SEPARATOR_VALUES)
-        return is_text and any(_is_digest_of(event, value) for value in SEPARATOR_VALUES)
+        return is_text and any(is_digest_of(event, value) for value in SEPARATOR_VALUES)
     if event.type == ACTION:
         return not is_uefi
     if event.type == EFI_VARIABLE_AUTHORITY:
-        return _variable(event) is None  # old shims log six bytes too many
+        return read_variable(event) is None  # old shims log six bytes too many
     return event.type in COVERED_BY_SPECIFICATION
 
 
-def _variable(event: Event) -> Variable | None:
+def read_variable(event: Event) -> Variable | None:
+    """Return the UEFI variable that the event's data are, whatever its digest is of."""
     try:
         return Variable.decode(event.data)
     except Malformed:
@@ -278,10 +279,10 @@ def _secure_boot_values(log: EventLog, register: int) -> Iterator[bytes]:
             return
         if (event.register, event.type) != (register, EFI_VARIABLE_DRIVER_CONFIG):
             continue
-        variable = _variable(event)
+        variable = read_variable(event)
         if variable is None or (variable.vendor, variable.name) != (GLOBAL_VARIABLE, "SecureBoot"):
             continue
-        if _is_digest_of(event, event.data):
+        if is_digest_of(event, event.data):
             yield variable.value
 
 
@@ -303,7 +304,7 @@ def _judge_separators(log: EventLog) -> Iterator[Finding]:
         yield Finding(reason=Reason.EVENT_LOG_SEPARATOR_AGAIN, what=_registers(again))
     for index, event in enumerate(log.events):
         is_separator = event.type == SEPARATOR and event.register in boot
-        if is_separator and not _is_digest_of(event, bytes(4)):
+        if is_separator and not is_digest_of(event, bytes(4)):
             yield Finding(
                 reason=Reason.EVENT_LOG_SEPARATOR_VALUE,
                 what=f"event {index}, register {event.register}",

@@ -162,7 +162,7 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
     details = {
         1: enrolled,
         2: f"a quote by the key of Name {checkpoint.ak_name.hex()}",
-        3: "the boot is the one that the list began with; how it went was not judged",
+        3: _boot_detail(verdict),
         4: f"{checkpoint.records} records lead to the quoted registers {registers}",
         5: f"every record of registers {closed} is known",
         6: f"instance key {checkpoint.instance.hex()}",
@@ -172,8 +172,15 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
         ),
     }
     for number in NODE_LINKS:
-        state = State.OPEN if number == BOOT else State.HOLDS
+        is_open = number == BOOT and not verdict.boot_policy
+        state = State.OPEN if is_open else State.HOLDS
         yield _link(number, state, details[number], findings=tuple(reported.get(number, ())))
+
+
+def _boot_detail(verdict: NodeVerdict) -> str:
+    if verdict.boot_policy:
+        return f"the boot that the list began with is as the boot policy {verdict.boot_policy} says"
+    return "the boot is the one that the list began with; how it went was not judged"
 
 
 def _explain_process(one: Accepted | Refused) -> Iterator[Link]:

@@ -7,7 +7,7 @@ policy. The kernel measures the policy's file when it is loaded by path.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verifier.boot import BootedList
+from verifier.boot_log import JudgedBoot
 from verifier.node import Measured
 from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected, label, reject, sha256_text
@@ -18,14 +18,19 @@ from verifier.replay import BUFFER_TEMPLATE, ReplayedList
 class RuledList:
     """The list was written under a known kernel policy. Made by `verify_kernel_policy` only."""
 
-    replayed: ReplayedList
+    boot: JudgedBoot
     policy_index: int
     """The record of the kernel policy's file."""
 
+    @property
+    def replayed(self) -> ReplayedList:
+        """The kernel's list."""
+        return self.boot.replayed
 
-def verify_kernel_policy(booted: BootedList, *, policy: Policy) -> RuledList:
+
+def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
     """Return the list; raise Rejected unless a known kernel policy was loaded first, and once."""
-    measured = booted.replayed.measured
+    measured = boot.replayed.measured
     places = [index for index, one in enumerate(measured) if _is_known(one, policy)]
     if not places:
         raise _missing(measured)
@@ -51,7 +56,7 @@ def verify_kernel_policy(booted: BootedList, *, policy: Policy) -> RuledList:
     ]
     if again:
         raise Rejected(again[:16])
-    return RuledList(replayed=booted.replayed, policy_index=index)
+    return RuledList(boot=boot, policy_index=index)
 
 
 def _is_known(one: Measured, policy: Policy) -> bool:

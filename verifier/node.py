@@ -70,3 +70,5 @@ class Checkpoint:
     policy_version: int
     root: bytes
     """Commitment to the stored set: see `verifier.replay.fold_root`, 32 bytes."""
+    boot_log: bytes
+    """SHA-256 of the boot's event log as it was sent, be it empty, 32 bytes."""

@@ -13,7 +13,16 @@ from inspect import signature
 from typing import Any, get_type_hints
 
 from evidence import Malformed
-from verifier.case import KERNEL_POLICY, KINDS, REFERENCE, WORKLOAD, Exported, policy_of
+from verifier.boot_policy import read_boot_policy
+from verifier.case import (
+    BOOT_POLICY,
+    KERNEL_POLICY,
+    KINDS,
+    REFERENCE,
+    WORKLOAD,
+    Exported,
+    policy_of,
+)
 from verifier.consequences import revoke_all
 from verifier.ledger import Cause, Entry, Kind
 from verifier.policy import ReferenceSet
@@ -218,6 +227,7 @@ class Operators:
                 head=kept.head,
                 message=kept.message,
                 parts=tuple(transaction.list_parts(kept.node, kept.list_number, kept.list_parts)),
+                boot_log=transaction.boot_log(kept.node, kept.list_number),
                 documents=read_documents(transaction, kept.policy_version),
                 key=self._service.keys.grant,
             )
@@ -286,6 +296,8 @@ def _name_of(kind: str, text: str) -> str:
         return read_workload(text).id
     if kind == REFERENCE:
         return read_reference_value(text).name
+    if kind == BOOT_POLICY:
+        return read_boot_policy(text).name
     if kind != KERNEL_POLICY:
         raise Malformed(f"expected one of the kinds {', '.join(KINDS)}")
     if not text.strip():

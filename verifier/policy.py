@@ -96,6 +96,29 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BootPolicy:
+    """How a machine may boot: what may extend the registers of its boot, and what must."""
+
+    name: str
+    secure_boot: bool
+    """Whether Secure Boot must have been on."""
+    command_lines: tuple[str, ...]
+    """Kernel command lines, each as it is measured; one of them must have been."""
+    registers: Mapping[int, Mapping[str, tuple[bytes, ...]]]
+    """By register, the SHA-256 digests that may extend it, under labels for people."""
+    phases: tuple[str, ...] = ()
+    """What user space extends register 11 with later, in this order (systemd-pcrphase)."""
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes it counts on; empty for all."""
+    source: str = ""
+    """Where the digests come from, for people."""
+
+    def counts_on(self, node: str) -> bool:
+        """Say whether the policy counts on the node of this name."""
+        return not self.nodes or node in self.nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Everything that an appraisal compares with. Made by `build_policy`."""
 
@@ -107,6 +130,8 @@ class Policy:
     kernel_policies: frozenset[bytes]
     """SHA-256 of the kernel policy files that are accepted."""
     signers: tuple[Signer, ...] = ()
+    boot_policies: tuple[BootPolicy, ...] = ()
+    """Where one counts on a node, one must hold; where none does, its level is `lab`."""
     execute_register: int = 10
     user_register: int = 12
     attestor_register: int = 13
@@ -139,6 +164,10 @@ class Policy:
         wanted = frozenset(names)
         return tuple(one for one in self.sets_on(node) if one.name in wanted)
 
+    def boot_policies_on(self, node: str) -> tuple[BootPolicy, ...]:
+        """Return the boot policies that count on the node of this name."""
+        return tuple(one for one in self.boot_policies if one.counts_on(node))
+
     def workload(self, id_: str) -> Workload | None:
         """Return the workload with this SPIFFE ID, if there is one."""
         return next((one for one in self.workloads if one.id == id_), None)
@@ -152,6 +181,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
     workloads: Iterable[Workload],
     kernel_policies: Iterable[bytes],
     signers: Iterable[Signer] = (),
+    boot_policies: Iterable[BootPolicy] = (),
     execute_register: int = 10,
     user_register: int = 12,
     attestor_register: int = 13,
@@ -168,6 +198,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
         workloads=tuple(workloads),
         kernel_policies=frozenset(kernel_policies),
         signers=tuple(signers),
+        boot_policies=tuple(boot_policies),
         execute_register=execute_register,
         user_register=user_register,
         attestor_register=attestor_register,
@@ -184,6 +215,13 @@ def _misfits(policy: Policy) -> Iterator[Finding]:
         yield _misfit(f"reference set {name}", expected="one of that name", found="several")
     for id_ in _repeated(one.id for one in policy.workloads):
         yield _misfit(f"workload {id_}", expected="one of that id", found="several")
+    for name in _repeated(one.name for one in policy.boot_policies):
+        yield _misfit(f"boot policy {name}", expected="one of that name", found="several")
+    for one in policy.boot_policies:
+        taken = sorted(one.registers.keys() & set(policy.list_registers))
+        if taken:
+            expected, found = "no register of the measurement list", f"{taken}"
+            yield _misfit(f"boot policy {one.name}", expected=expected, found=found)
     if len(set(policy.list_registers)) != len(policy.list_registers):
         found = str(policy.list_registers)
         yield _misfit("registers", expected="three different ones", found=found)

@@ -101,8 +101,8 @@ def select_workload(core: CoreRecord, *, node: str, policy: Policy) -> Workload:
 def level_of(core: CoreRecord, *, is_boot_judged: bool, is_untraceable: bool) -> str:
     """Return the level that the evidence reaches.
 
-    Boots are not judged yet (event logs), and neither is whether another process could puppeteer
-    this one (ptrace_scope, or other processes of its uid), so today it is always `lab`.
+    Whether another process could puppeteer this one (ptrace_scope, or other processes of its
+    uid) is not judged yet, so it is at most L1.
     """
     if not is_boot_judged:
         return LAB
@@ -195,7 +195,8 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     _verify_look(look, core)
     _verify_unit(look, workload)
     _verify_files(judge, look, workload)
-    level = level_of(core, is_boot_judged=False, is_untraceable=False)
+    is_boot_judged = bool(judge.known.boot.policy)
+    level = level_of(core, is_boot_judged=is_boot_judged, is_untraceable=False)
     if LEVELS.index(level) < LEVELS.index(workload.minimum):
         expected = f"{workload.minimum} or more"
         raise reject(Reason.PROCESS_LEVEL, _named(core), expected=expected, found=level)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from verifier.boot_log import JudgedBoot
 from verifier.file_signature import VERITY, text_of, verify_file_signature
 from verifier.kernel_policy import RuledList
 from verifier.node import Checkpoint, Measured
@@ -25,10 +26,15 @@ MOST_EXAMPLES = 16
 class KnownList:
     """Everything in the closed registers is known. Made by `judge_records` only."""
 
-    replayed: ReplayedList
+    boot: JudgedBoot
     executed: frozenset[bytes]
     """SHA-256 of the files that have been executed, mapped executable or loaded."""
     reported: tuple[Finding, ...]
+
+    @property
+    def replayed(self) -> ReplayedList:
+        """The kernel's list."""
+        return self.boot.replayed
 
 
 def judge_records(
@@ -59,7 +65,7 @@ def judge_records(
         and one.template != BUFFER_TEMPLATE
     )
     reported = tuple(_report_users(replayed.new, against))
-    return KnownList(replayed=replayed, executed=executed, reported=reported)
+    return KnownList(boot=ruled.boot, executed=executed, reported=reported)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,18 +72,21 @@ def read_signer(text: str) -> Signer:
 
 
 def _read_set(table: Table) -> ReferenceSet:
-    name, source, nodes = _read_head(table, "reference set")
+    name, source, nodes = read_head(table, "reference set")
     files = table.table("files")
     table.end()
     if not files.values:
         raise table.refuse("files", expected="at least one file")
-    digests = {path: _read_digests(files, path) for path in files.values}
+    for path in files.values:
+        if PATH.fullmatch(path) is None:
+            raise files.refuse(path, expected="a path relative to the root, without . and ..")
+    digests = {path: read_digests(files, path) for path in files.values}
     return ReferenceSet(name=name, files=digests, nodes=nodes, source=source)
 
 
 def _read_signer(table: Table) -> Signer:
     table.text("kind", _KIND)
-    name, source, nodes = _read_head(table, SIGNER)
+    name, source, nodes = read_head(table, SIGNER)
     keys = tuple(_read_key(table, pem) for pem in table.texts("keys", _PEM))
     paths = table.texts("paths", _SIGNED_PATH)
     revoked = table.texts("revoked", _REVOKED)
@@ -97,8 +100,8 @@ def _read_signer(table: Table) -> Signer:
     )
 
 
-def _read_head(table: Table, what: str) -> tuple[str, str, tuple[str, ...]]:
-    """Return what both kinds have: name, source and nodes."""
+def read_head(table: Table, what: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return what documents of reference values have: name, source and nodes."""
     name = table.text("name", NAME)
     table.what = f"{what} {name}"
     source = table.text("source", _SOURCE, default="")
@@ -121,33 +124,32 @@ def _weak(table: Table, found: str) -> Rejected:
     return reject(Reason.POLICY_INVALID, f"{table.what}: keys", expected=expected, found=found)
 
 
-def _read_digests(files: Table, path: str) -> tuple[bytes, ...]:
-    if PATH.fullmatch(path) is None:
-        raise files.refuse(path, expected="a path relative to the root, without . and ..")
-    value = files.value(path)
+def read_digests(table: Table, key: str) -> tuple[bytes, ...]:
+    """Return the SHA-256 digests that a key holds: one text, or an array of different ones."""
+    value = table.value(key)
     texts = value if isinstance(value, list) else [value]
     matches = [_DIGEST.fullmatch(one) if isinstance(one, str) else None for one in texts]
     digests = tuple(bytes.fromhex(match[1]) for match in matches if match is not None)
     if not matches or len(set(digests)) != len(matches):
-        raise files.refuse(path, expected='different digests "sha256:…", at least one')
+        raise table.refuse(key, expected='different digests "sha256:…", at least one')
     return digests
 
 
 def encode_reference(reference: ReferenceSet) -> str:
     """Return the TOML document that `read_reference` reads: the same for the same set."""
-    lines = ["version = 1", f"name = {_quoted(reference.name)}"]
+    lines = ["version = 1", f"name = {quoted(reference.name)}"]
     if reference.source:
-        lines.append(f"source = {_quoted(reference.source)}")
+        lines.append(f"source = {quoted(reference.source)}")
     if reference.nodes:
-        lines.append(f"nodes = [{', '.join(_quoted(node) for node in reference.nodes)}]")
+        lines.append(f"nodes = [{', '.join(quoted(node) for node in reference.nodes)}]")
     lines += ["", "[files]"]
     for path, digests in sorted(reference.files.items()):
-        texts = [_quoted(sha256_text(digest)) for digest in digests]
+        texts = [quoted(sha256_text(digest)) for digest in digests]
         value = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
-        lines.append(f"{_quoted(path)} = {value}")
+        lines.append(f"{quoted(path)} = {value}")
     return "\n".join([*lines, ""])
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a TOML basic string: JSON's, and DEL escaped as well (TOML 1.0, Strings)."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -365,6 +365,7 @@ class Service:
             node=row.value(processes),
             checkpoint=row.checkpoint_value,
             measured=cases.read_measured(parts),
+            boot_log=transaction.boot_log(row.name, row.list_number),
             policy=in_force.policy,
             now=self.now(),
         )
@@ -438,6 +439,7 @@ class Service:
             node=case.node,
             checkpoint=case.checkpoint,
             measured=snapshot.list_digest,
+            boot_log=sha256(case.boot_log).digest(),
             frame=snapshot.frame,
             documents=snapshot.documents,
             now=case.now,

@@ -174,6 +174,16 @@ class ListPart(Base):
     """Encoded Measured values."""
 
 
+class BootLogRow(Base):
+    """The event log of the boot that a list belongs to, sent with its first part. Never deleted."""
+
+    __tablename__ = "boot_logs"
+    node: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Of the list."""
+    log: Mapped[bytes]
+
+
 class ProcessRow(Base):
     """A process with a valid credential: revocation deletes it, and with it the chain key."""
 
@@ -257,7 +267,7 @@ class EvidenceRow(Base):
     node: Mapped[str]
     list_number: Mapped[int]
     list_parts: Mapped[int]
-    """The stored part of the list that it was judged with."""
+    """The stored part of the list that it was judged with, and its boot's event log."""
     policy_version: Mapped[int]
 
 
@@ -362,6 +372,11 @@ class Transaction:
         wanted = (ListPart.node == node, ListPart.number == number, ListPart.part < parts)
         query = select(ListPart.measured).where(*wanted).order_by(ListPart.part)
         return self._session.scalars(query).all()
+
+    def boot_log(self, node: str, number: int) -> bytes:
+        """Return the event log that came with a list; empty where none did."""
+        row = self._session.get(BootLogRow, (node, number))
+        return row.log if row else b""
 
     # Processes and their credentials
 

@@ -43,6 +43,10 @@ class NodeVerdict:
     """Another boot or instance than the last accepted one: processes known before are gone."""
     measured: tuple[Measured, ...]
     """What this evidence adds to the stored set; all of it where `starts_over`."""
+    boot_policy: str
+    """Name of the boot policy that holds; empty where none counts on the node."""
+    boot_log: bytes
+    """The boot's event log, to be stored where `starts_over`."""
     clock: ClockSeen
     """Reset count and clock of this evidence: from now on the node's highest."""
     firmware_version: int
