@@ -39,6 +39,7 @@ from credential import Keys, Refused, grant
 from credential.reasons import Finding
 from credential.reasons import Malformed as MalformedGrant
 from evidence import Malformed, tpm
+from evidence.event_log import MOST_LOG_BYTES
 from evidence.messages import (
     Body,
     Challenge,
@@ -374,12 +375,17 @@ class Collector:
         return await self.tpm.run(lambda one: take_quote(one, binding))
 
     def _boot_log(self) -> bytes:
+        """Return the boot's event log; nothing where there is none, or one that nobody takes."""
         try:
             with open(self.machine.boot_log, "rb") as file:  # noqa: PTH123
-                return file.read()
+                data = file.read(MOST_LOG_BYTES + 1)
         except OSError as error:
             log.warning("no boot log: %s", error)
             return b""
+        if len(data) > MOST_LOG_BYTES:
+            log.warning("no boot log: %s has more than %d bytes", file.name, MOST_LOG_BYTES)
+            return b""
+        return data
 
     # Results
 

@@ -11,6 +11,8 @@ changes: a register, a record, a field of a look, the key that signs. No TPM, no
     node.open_secret(process, id_object, encrypted)      -> what ActivateCredential gives
     node.measure("usr/bin/evil", b"...")                 -> the kernel has seen something else
     node.start_again(), node.reboot()                    -> another instance, another boot
+    node.reboot(boot_uki("init=/bin/sh"))                -> a boot of another kind
+    node.boot_policy_toml()                              -> what accepts the boot of now
     node.policy(), node.reference_toml(), node.workload_toml()
 """
 # ruff: noqa: ANN401 - `changes` are fields of any type
@@ -31,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from evidence import process_key, tpm
+from evidence.event_log import ALG_SHA256, Event
 from evidence.ima import Record, encode_template
 from evidence.messages import (
     INSTANCE_REGISTER,
@@ -53,7 +56,10 @@ from evidence.messages import (
 )
 from evidence.process import ATTACHED, CoreRecord, Look, MappedFile
 from evidence.process import Mapping as MappedRange
+from tests.simulated_boot import boot_uki, log_of
 from verifier import crypto
+from verifier.boot_policy import encode_boot_policy
+from verifier.boot_policy_maker import make_boot_policy
 from verifier.node import Known, Node
 from verifier.policy import Policy, ReferenceSet, build_policy
 from verifier.reasons import ClockSeen
@@ -537,14 +543,17 @@ class SimulatedNode:
         self.instances: list[bytes] = []
         self.pid = 800
         self._starts = 0
+        self.boot: Sequence[Event] = boot_uki()
         self._boot()
 
     # Life
 
     def _boot(self) -> None:
         self.boot_id = f"41c0d9a2-0000-4000-8000-{self.tpm.reset_count:012d}"
-        for register in BOOT_REGISTERS:
-            self.tpm.extend(register, sha256(b"firmware %d" % register))
+        for event in self.boot:
+            if event.is_measured:
+                self.tpm.extend(event.register, dict(event.digests)[ALG_SHA256])
+        self.boot_log = log_of(self.boot).encode()
         self.records = []
         self.instances = []
         self.measure_record("boot_aggregate", self.boot_aggregate())
@@ -557,8 +566,9 @@ class SimulatedNode:
         self.measure(PROGRAM, PROGRAM_FILES[PROGRAM])
         self.start_again()
 
-    def reboot(self) -> None:
-        """Switch off and on: nothing but EK and AK stays."""
+    def reboot(self, boot: Sequence[Event] | None = None) -> None:
+        """Switch off and on, and boot as before or otherwise: nothing but EK and AK stays."""
+        self.boot = self.boot if boot is None else boot
         self.tpm.reset()
         self._boot()
 
@@ -828,7 +838,7 @@ class SimulatedNode:
             "registers": tuple(self.tpm.registers),
             "records": b"".join(record.encode() for record in records),
             "withdrawn": (),
-            "boot_log": b"",
+            "boot_log": self.boot_log if challenge.wants_boot_log else b"",
         }
         return Evidence(**(fields | changes))
 
@@ -876,6 +886,11 @@ class SimulatedNode:
                 "",
             )
         )
+
+    def boot_policy_toml(self, **changes: Any) -> str:
+        """Return the boot policy that accepts the boot of now; `changes` are fields of it."""
+        made = make_boot_policy("as-booted", [log_of(self.boot)])
+        return encode_boot_policy(replace(made, **changes))
 
     def policy(self, **changes: Any) -> Policy:
         """Return the policy that accepts the node and its process."""

@@ -31,19 +31,22 @@ class SimulatedVerifier:
         self.policy = node.policy(**policy)
         self.checkpoint: Checkpoint | None = None
         self.measured: tuple[Measured, ...] = ()
+        self.boot_log = b""
         self.asked: Challenge | None = None
         self.asked_times = 0
 
     def challenge(self, **changes: Any) -> Challenge:
         """Ask the node, for as much of the list as is not known."""
         self.asked_times += 1
+        first = first_record_wanted(
+            self.node, self.checkpoint, signer=self.peer.instance, policy=self.policy
+        )
         fields: dict[str, Any] = {
             "nonce": sha256(b"nonce %d" % self.asked_times),
-            "first_record": first_record_wanted(
-                self.node, self.checkpoint, signer=self.peer.instance, policy=self.policy
-            ),
-        }
-        self.asked = make_challenge(self.node.name, **(fields | changes))
+            "first_record": first,
+        } | changes
+        is_over = fields["first_record"] == 0
+        self.asked = make_challenge(self.node.name, **({"wants_boot_log": is_over} | fields))
         return self.asked
 
     def judge(
@@ -67,6 +70,7 @@ class SimulatedVerifier:
                 node=self.node,
                 checkpoint=self.checkpoint,
                 measured=self.measured,
+                boot_log=self.boot_log,
                 policy=self.policy,
                 now=now,
             )
@@ -94,6 +98,7 @@ class SimulatedVerifier:
         )
         stored = () if verdict.starts_over else self.measured
         self.measured = (*stored, *verdict.measured)
+        self.boot_log = verdict.boot_log
         self.checkpoint = verdict.checkpoint
 
     def refusal(

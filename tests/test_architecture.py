@@ -54,8 +54,8 @@ TOUCHING = {
 }  # fmt: skip
 
 SERVICE = {
-    "case", "case_tools", "client", "config", "consequences", "file_tools", "hints", "http",
-    "init", "inventory", "keys", "ledger", "mint", "operators", "reference_maker", "service",
+    "boot_tools", "case", "case_tools", "client", "config", "consequences", "file_tools", "hints",
+    "http", "init", "inventory", "keys", "ledger", "mint", "operators", "reference_maker", "service",
     "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""

@@ -217,10 +217,33 @@ def _reference_make(arguments: Arguments) -> int:
 
 
 def _check_event_log(arguments: Arguments) -> int:
-    from verifier.file_tools import check_event_log
+    from verifier.boot_tools import check_event_log
 
-    is_sound = check_event_log(arguments.log, is_json=arguments.json, is_quiet=arguments.quiet)
-    return YES if is_sound else NO
+    is_good = check_event_log(
+        arguments.log,
+        policy_path=arguments.policy,
+        is_json=arguments.json,
+        is_quiet=arguments.quiet,
+    )
+    return YES if is_good else NO
+
+
+def _boot_policy_make(arguments: Arguments) -> int:
+    from verifier.boot_tools import make_boot_policy_text
+
+    text = make_boot_policy_text(
+        arguments.event_log,
+        name=arguments.name,
+        command_lines=arguments.command_line,
+        phases=arguments.phase,
+        nodes=arguments.node,
+    )
+    if arguments.output is None:
+        sys.stdout.write(text)
+    else:
+        arguments.output.write_text(text, encoding="utf-8")
+    _say(arguments, f"next: read it, then verifier boot-policy put {arguments.output or 'FILE'}")
+    return YES
 
 
 def _check_quote(arguments: Arguments) -> int:
@@ -429,6 +452,7 @@ def _add_policy(commands: _Commands) -> None:
         "workload": "who may have which identity",
         "reference": "digests and signers that are accepted",
         "kernel-policy": "IMA policies that are accepted",
+        "boot-policy": "how machines may boot",
     }
     groups = {kind: commands.group(kind, help_) for kind, help_ in kinds.items()}
     for kind, group in groups.items():
@@ -450,6 +474,28 @@ def _add_policy(commands: _Commands) -> None:
         metavar="LABEL=TEXT",
         help="data that the kernel measures by itself, such as kernel_version",
     )
+    make.add_argument("-o", "--output", type=Path, metavar="FILE")
+    _add_boot_policy_make(groups["boot-policy"])
+
+
+def _add_boot_policy_make(group: _Commands) -> None:
+    make = group.add("make", _boot_policy_make, "make a boot policy from boots known to be good")
+    make.add_argument("--name", required=True)
+    make.add_argument(
+        "--event-log",
+        action="append",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a copy of binary_bios_measurements; again for other boots that are as good",
+    )
+    options = {
+        "--command-line": ("TEXT", "a kernel command line that is measured without its text"),
+        "--phase": ("WORD", "what systemd-pcrphase extends register 11 with, in this order"),
+        "--node": ("NAME", "the policy counts on this node; without it, on every node"),
+    }
+    for option, (metavar, help_) in options.items():
+        make.add_argument(option, action="append", default=[], metavar=metavar, help=help_)
     make.add_argument("-o", "--output", type=Path, metavar="FILE")
 
 
@@ -483,6 +529,9 @@ def _add_records(commands: _Commands) -> None:
 def _add_files(commands: _Commands) -> None:
     events = commands.add("check-eventlog", _check_event_log, "replay a boot event log")
     events.add_argument("log", type=Path, help="binary_bios_measurements, or a copy of it")
+    events.add_argument(
+        "--policy", type=Path, metavar="FILE", help="a boot policy that the boot has to fit"
+    )
     check = commands.add("check-log", _check_log, "say what a measurement list in a file says")
     check.add_argument("log", type=Path, help="a copy of binary_runtime_measurements")
     check.add_argument(

@@ -126,7 +126,7 @@ def _variable(event: Event) -> str:
     if event.type == EFI_VARIABLE_DRIVER_CONFIG:
         return variable.name
     value = _text(variable.value) if len(variable.value) <= _SHOWN_VALUE_BYTES else ""
-    return f"{variable.name} {value}".rstrip()
+    return f"authority {variable.name} {value}".rstrip()
 
 
 def _text(data: bytes) -> str:

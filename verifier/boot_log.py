@@ -13,7 +13,7 @@ attackers: those are refused because what they booted is unknown.
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, takewhile
+from itertools import takewhile
 
 from evidence import Malformed
 from evidence.event_log import ALG_SHA256, MOST_LOG_BYTES, Event, EventLog, Variable
@@ -235,16 +235,15 @@ def judge_boot(
 
     `registers` are those that the log answers for: an event in another quoted one is refused.
     """
-    findings = chain(
-        # (1) Nothing unknown has extended a judged register, and nothing at all one of others.
-        _judge_events(sound, policy, registers),
-        # (2) Secure Boot was on when the keys were measured, where that is demanded.
-        _judge_secure_boot(sound, policy),
-        # (3) Firmware came to its end, started something, and left the machine to it.
-        _judge_course(sound),
-        # (4) The kernel was given a known command line: (1) has refused any other.
-        _judge_command_line(sound, policy, registers),
-    )
+    # (1) Nothing unknown has extended a judged register, and nothing at all one of others.
+    findings = [*_judge_events(sound, policy, registers)]
+    # (2) Secure Boot was on when the keys were measured, where that is demanded.
+    findings += _judge_secure_boot(sound, policy)
+    # (3) Firmware came to its end, started something, and left the machine to it.
+    findings += _judge_course(sound)
+    # (4) The kernel was given a known command line; (1) has refused any other.
+    if all(one.reason is not Reason.BOOT_COMMAND_LINE for one in findings):
+        findings += _judge_command_line(sound, policy, registers)
     return capped(findings)
 
 
@@ -320,7 +319,9 @@ def _unknown(index: int, event: Event, policy: BootPolicy) -> Finding:
     expected = ", ".join(map(sha256_text, held[:MOST_EXPECTED])) or "nothing of that name"
     found = sha256_text(digest_of(event))
     if kind is Kind.COMMAND_LINE:
-        expected, found = _compare(policy.command_lines, command_line_of(event), found)
+        line = command_line_of(event)
+        name = name if line is None else "command line"
+        expected, found = _compare(policy.command_lines, line, found)
     return Finding(
         reason=_REASONS.get(kind, Reason.BOOT_EVENT),
         what=f"{name}, event {index} of register {event.register}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import Malformed
-from evidence.event_log import MOST_LOG_BYTES, EventLog
+from evidence.event_log import MOST_LOG_BYTES
 from verifier.check_log import CheckedLog, check_log, detail, log_hash_of
 from verifier.check_quote import (
     MOST_NONCE_BYTES,
@@ -19,33 +19,11 @@ from verifier.check_quote import (
     read_registers,
     tolerate,
 )
-from verifier.event_log import JudgedLog, judge_event_log
 from verifier.hints import next_step, next_step_for_files
-from verifier.ledger import findings_json
 from verifier.reasons import Reason, Rejected, label
 
 MOST_LIST_BYTES = 512 << 20
 """Some four million records."""
-
-_SECURE_BOOT = {True: "on", False: "off", None: "unknown"}
-
-
-def check_event_log(path: Path, *, is_json: bool, is_quiet: bool) -> bool:
-    """Print what a boot event log leads to; return whether it can be what firmware wrote."""
-    judged = judge_event_log(EventLog.decode(read_bounded(path, MOST_LOG_BYTES)))
-    answer = event_log_json(judged)
-    if is_json:
-        print(json.dumps(answer, indent=2))
-        return not judged.refusals
-    if not is_quiet:
-        print(f"events       {judged.events}")
-        print(f"secure boot  {_SECURE_BOOT[judged.secure_boot]}")
-        for bank, registers in answer["pcrs"].items():
-            for register, value in registers.items():
-                print(f"{bank:<9} {register:>2}  {value}")
-    print_findings("refused", findings_json(judged.refusals))
-    print_findings("note", [] if is_quiet else findings_json(judged.notes))
-    return not judged.refusals
 
 
 def check_measurement_list(
@@ -77,20 +55,6 @@ def _print_list(checked: CheckedLog) -> None:
     for bank, registers in checked.pcrs.items():
         for register, value in registers.items():
             print(f"pcr  {bank}:{register}  {value}")
-
-
-def event_log_json(judged: JudgedLog) -> dict[str, Any]:
-    """Return the answer of `check-eventlog --json`."""
-    pcrs = {
-        bank: {str(register): value.hex() for register, value in registers.items()}
-        for bank, registers in judged.registers.items()
-    }
-    return {
-        "events": judged.events,
-        "pcrs": pcrs,
-        "secure_boot": judged.secure_boot,
-        "findings": findings_json([*judged.refusals, *judged.notes]),
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +177,14 @@ def _text(value: object) -> str:
     return "+".join(f"{bank}:{','.join(map(str, numbers))}" for bank, numbers in value.items())
 
 
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return the text of a file in UTF-8; raise Malformed where it is none, or too long."""
+    try:
+        return read_bounded(path, most_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"{path}: expected UTF-8") from error
+
+
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """Return the bytes of a file; raise Malformed where there are more than `most_bytes`."""
     with path.open("rb") as file:
@@ -220,12 +192,3 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
         raise Malformed(f"{path}: expected at most {most_bytes} bytes")
     return data
-
-
-def print_findings(word: str, findings: list[dict[str, str]]) -> None:
-    """Print findings as a refusal is printed: the reason, then what, expected, found."""
-    for one in findings:
-        print(f"{word:<8} {one['reason']}")
-        for name in ("what", "expected", "found"):
-            if one[name]:
-                print(f"  {name:<9} {one[name]}")

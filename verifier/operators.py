@@ -227,7 +227,7 @@ class Operators:
                 head=kept.head,
                 message=kept.message,
                 parts=tuple(transaction.list_parts(kept.node, kept.list_number, kept.list_parts)),
-                boot_log=transaction.boot_log(kept.node, kept.list_number),
+                boot_log=transaction.boot_log(kept.node, kept.list_number, kept.list_parts),
                 documents=read_documents(transaction, kept.policy_version),
                 key=self._service.keys.grant,
             )

@@ -365,7 +365,7 @@ class Service:
             node=row.value(processes),
             checkpoint=row.checkpoint_value,
             measured=cases.read_measured(parts),
-            boot_log=transaction.boot_log(row.name, row.list_number),
+            boot_log=transaction.boot_log(row.name, row.list_number, row.list_parts),
             policy=in_force.policy,
             now=self.now(),
         )

@@ -373,9 +373,9 @@ class Transaction:
         query = select(ListPart.measured).where(*wanted).order_by(ListPart.part)
         return self._session.scalars(query).all()
 
-    def boot_log(self, node: str, number: int) -> bytes:
-        """Return the event log that came with a list; empty where none did."""
-        row = self._session.get(BootLogRow, (node, number))
+    def boot_log(self, node: str, number: int, parts: int) -> bytes:
+        """Return the event log that came with a list's first part; nothing where none had come."""
+        row = self._session.get(BootLogRow, (node, number)) if parts else None
         return row.log if row else b""
 
     # Processes and their credentials

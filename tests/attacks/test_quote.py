@@ -424,6 +424,7 @@ def test_097_a_time_without_zone_is_no_accept(
             node=verifier.node,
             checkpoint=None,
             measured=(),
+            boot_log=b"",
             policy=verifier.policy,
             now=None,  # type: ignore[arg-type]
         )

@@ -91,6 +91,7 @@ class World:
                 node=self.enrolled,
                 checkpoint=None,
                 measured=(),
+                boot_log=b"",
                 policy=self.policy,
                 now=NOW,
             )
@@ -178,6 +179,7 @@ def test_every_bit_of_a_later_list(world: World) -> None:
             node=node,
             checkpoint=first.checkpoint,
             measured=first.measured,
+            boot_log=first.boot_log,
             policy=world.policy,
             now=NOW,
         )

@@ -91,6 +91,7 @@ def test_appraising_is_a_function_of_its_arguments(
             node=node.enrolled(),
             checkpoint=None,
             measured=(),
+            boot_log=b"",
             policy=verifier.policy,
             now=NOW,
         )

@@ -169,6 +169,7 @@ def test_the_signer_can_be_demanded(verifier: RunningVerifier, tmp_path: Path) -
         head=found.head,
         message=found.message,
         parts=found.parts,
+        boot_log=found.boot_log,
         documents=found.documents,
         key=other,
     )

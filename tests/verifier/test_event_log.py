@@ -411,7 +411,7 @@ def test_check_eventlog(tmp_path: Path, capsys: Out) -> None:
     path = write(tmp_path / "log", GOOD)
     assert main(["check-eventlog", path, "--json"]) == YES
     answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"events", "pcrs", "secure_boot", "findings"}
+    assert set(answer) == {"events", "pcrs", "secure_boot", "findings", "facts"}
     assert answer["events"] == len(GOOD.events)
     assert answer["secure_boot"] is True
     assert answer["findings"] == []
