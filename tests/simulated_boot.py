@@ -159,10 +159,10 @@ def boot_grub(line: str = GRUB_COMMAND_LINE) -> list[Event]:
     ]
 
 
-def log_of(events: Iterable[Event]) -> EventLog:
-    """Return the log with these events."""
+def log_of(events: Iterable[Event], *, register: int = 0) -> EventLog:
+    """Return the log with these events; of a confidential machine where `register` is 1."""
     spec = SpecId(
-        register=0,
+        register=register,
         digest=bytes(20),
         platform_class=0,
         minor=0,

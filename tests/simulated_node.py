@@ -56,7 +56,7 @@ from evidence.messages import (
 )
 from evidence.process import ATTACHED, CoreRecord, Look, MappedFile
 from evidence.process import Mapping as MappedRange
-from tests.simulated_boot import boot_uki, log_of
+from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
 from verifier import crypto
 from verifier.boot_policy import encode_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
@@ -889,7 +889,8 @@ class SimulatedNode:
 
     def boot_policy_toml(self, **changes: Any) -> str:
         """Return the boot policy that accepts the boot of now; `changes` are fields of it."""
-        made = make_boot_policy("as-booted", [log_of(self.boot)])
+        log = log_of(self.boot)
+        made = make_boot_policy("as-booted", [log], command_lines=[COMMAND_LINE])
         return encode_boot_policy(replace(made, **changes))
 
     def policy(self, **changes: Any) -> Policy:

@@ -379,5 +379,5 @@ def _judge_command_line(
         for register in registers
     )
     if not any(measured):
-        expected = label(" | ".join(policy.command_lines))
+        expected = label(" | ".join(policy.command_lines)) or "a known one"
         yield Finding(reason=Reason.BOOT_COMMAND_LINE_MISSING, expected=expected)

@@ -28,6 +28,8 @@ NEXT: dict[Reason | str, str] = {
     Reason.BOOT_AGGREGATE_HASH: "boot with ima_hash=sha256",
     Reason.BOOT_LOG_MISSING: "attestor check-config: is `boot_log` the file that the kernel has?",
     Reason.BOOT_LOG_REPLAY: "reboot the node",
+    Reason.BOOT_COMMAND_LINE_MISSING: "boot what measures it (GRUB 2.06, systemd-stub, Linux 5.18);"
+    " --command-line gives a text of which the log has the digest",
     Reason.BOOT_SECURE_BOOT: "switch Secure Boot on in the firmware's setup",
     **dict.fromkeys(
         (
