@@ -55,8 +55,8 @@ TOUCHING = {
 
 SERVICE = {
     "boot_tools", "case", "case_tools", "client", "config", "consequences", "file_tools", "hints",
-    "http", "init", "inventory", "keys", "ledger", "mint", "operators", "reference_maker", "service",
-    "store",
+    "http", "init", "inventory", "keys", "ledger", "mint", "operators", "reference_maker",
+    "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""
 
