@@ -76,6 +76,14 @@ class SoftwareTpm:
         process.terminate()
         process.wait(timeout=START_SECONDS)
 
+    def cut_power(self) -> None:
+        """End it at once, as a power cut does: nothing tells it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(timeout=START_SECONDS)
+        self._port, self.tcti = 0, ""
+
     @property
     def is_running(self) -> bool:
         """Whether a process serves it now."""

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from evidence import tpm
 from tests.simulated_node import (
@@ -134,3 +136,23 @@ def test_exponent_65537_written_out() -> None:
 
 def test_every_curve_of_the_drawer_is_simulated() -> None:
     assert set(CURVES) == set(crypto.TPM_CURVES)
+
+
+@each_kind
+def test_tpm2_pytss_says_the_same_of_a_signature(kind: AkKind) -> None:
+    """Not of long salts, which it does not take."""
+    pytss = pytest.importorskip("tpm2_pytss")
+    if kind.salt is padding.PSS.MAX_LENGTH:
+        return
+    key, public = make_ak("one", kind)
+    encoded = make_signature(key, kind, b"data")
+    signature, _ = pytss.TPMT_SIGNATURE.unmarshal(encoded)
+    area, _ = pytss.TPMT_PUBLIC.unmarshal(public.encode())
+    ak = verify_public(public, Reason.QUOTE_AK)
+    for data in (b"data", b"datb"):
+        try:
+            signature.verify_signature(area, data)
+            is_good = True
+        except InvalidSignature:
+            is_good = False
+        assert ak.has_signed(data, tpm.Signature.decode(encoded)) == is_good == (data == b"data")
