@@ -4,14 +4,13 @@ The keys are an owner's: a platform key (PK), a key-exchange key (KEK) and one t
 boot (db). No vendor's key is enrolled, so nothing boots but what `Firmware.sign` signed.
 """
 
-import fcntl
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from swtpm.certificates import save_signer
-from swtpm.programs import BUILD, Failed, run, say
+from swtpm.programs import BUILD, Failed, alone, run, say
 
 CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")
 """Variables are written in system management mode only: the running system cannot change them."""
@@ -44,10 +43,8 @@ class Firmware:
         """Return the firmware whose keys are in a directory; make them if there are none."""
         if not CODE.exists():
             raise Failed(f"{CODE} is not installed; run: make setup")
-        directory.mkdir(parents=True, exist_ok=True)
         firmware = cls(directory)
-        with (directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(directory):
             if not firmware.variables.exists():
                 firmware._enrol()
         return firmware

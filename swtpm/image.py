@@ -1,17 +1,15 @@
 """The virtual machine's disk, made without mounting anything."""
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 from swtpm import initramfs, kernel_policy, kernels, tree
 from swtpm.kernels import Kernel
 from swtpm.packages import Apt
-from swtpm.programs import BUILD, Failed, run, say
+from swtpm.programs import BUILD, Failed, alone, run, say
 
 UUID = "6b2f7d0e-5a51-4c0e-9d0e-707263736561"
 """Fixed: nothing about the disk but times depends on when it was made."""
@@ -22,7 +20,7 @@ FREE_BYTES = 256 << 20
 
 def prepare(build: Path = BUILD) -> Path:
     """Fetch and make whatever is missing: kernels, base, disk. Return the disk."""
-    with _alone(build):
+    with alone(build):
         if not _is_fetched(build):
             say("package lists")
             apt = Apt.at(build / "apt")
@@ -35,7 +33,7 @@ def prepare(build: Path = BUILD) -> Path:
 def make(build: Path = BUILD) -> Path:
     """Make the disk and the initramfs again if their input changed; return the disk."""
     disk = build / "vm" / "disk.ext4"
-    with _alone(build):
+    with alone(build):
         if not _is_fetched(build):
             raise Failed("the virtual machine's files are not there yet; run: make setup")
         _refresh(build / "vm/disk.stamp", _disk_input(build), lambda: _write_disk(disk, build))
@@ -100,12 +98,3 @@ def _refresh(stamp: Path, inputs: str, work: Callable[[], None]) -> None:
     stamp.parent.mkdir(parents=True, exist_ok=True)
     work()
     stamp.write_text(inputs)
-
-
-@contextmanager
-def _alone(build: Path) -> Iterator[None]:
-    """Let one process at a time make things."""
-    build.mkdir(parents=True, exist_ok=True)
-    with (build / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -1,10 +1,12 @@
 """Starting other programs, and saying what is going on."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,3 +53,12 @@ def need(program: str) -> None:
     """Raise Failed if a program is not installed."""
     if shutil.which(program) is None:
         raise Failed(f"{program} is not installed; run: make setup")
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Let one process at a time make things in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

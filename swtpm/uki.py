@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swtpm.firmware import Firmware
 from swtpm.kernels import Kernel
-from swtpm.programs import BUILD, Failed, run, say
+from swtpm.programs import BUILD, Failed, alone, run, say
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 
@@ -39,19 +39,22 @@ def make(kernel: Kernel, command_line: str, firmware: Firmware) -> Path:
         if not path.exists():
             raise Failed(f"{path} is not there; run: make setup")
     root = IMAGES / _digest(kernel, command_line, firmware)
-    if not root.exists():
-        say(f"image of kernel {kernel.name}")
-        _drop_oldest()
-        with tempfile.TemporaryDirectory(prefix="new-", dir=IMAGES) as name:
-            scratch = Path(name)
-            unsigned, signed = scratch / "unsigned", scratch / "root" / DEFAULT_FILE
-            signed.parent.mkdir(parents=True)
-            assemble(kernel, command_line, unsigned)
-            firmware.sign(unsigned, signed)
-            if not root.exists():
-                (scratch / "root").rename(root)
+    with alone(IMAGES):
+        if not root.exists():
+            say(f"image of kernel {kernel.name}")
+            _drop_oldest()
+            _write(kernel, command_line, firmware, root)
     root.touch()
     return root
+
+
+def _write(kernel: Kernel, command_line: str, firmware: Firmware, root: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=IMAGES) as name:
+        unsigned, signed = Path(name) / "unsigned", Path(name) / "root" / DEFAULT_FILE
+        signed.parent.mkdir(parents=True)
+        assemble(kernel, command_line, unsigned)
+        firmware.sign(unsigned, signed)
+        (Path(name) / "root").rename(root)
 
 
 def assemble(kernel: Kernel, command_line: str, target: Path) -> None:
@@ -97,6 +100,6 @@ def _digest(kernel: Kernel, command_line: str, firmware: Firmware) -> str:
 
 def _drop_oldest() -> None:
     """Remove the images that were not used for longest."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    for old in sorted(IMAGES.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_IMAGES]:
+    images = [path for path in IMAGES.iterdir() if path.is_dir()]
+    for old in sorted(images, key=lambda path: path.stat().st_mtime)[:-KEPT_IMAGES]:
         shutil.rmtree(old, ignore_errors=True)
