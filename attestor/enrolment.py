@@ -26,6 +26,8 @@ class Identity:
     """TPMT_PUBLIC."""
     ek_certificate: bytes
     """DER, empty where there is none."""
+    ek_intermediates: tuple[bytes, ...]
+    """Certificates of CAs that the TPM holds, DER."""
     ak_public: bytes
     """TPMT_PUBLIC."""
 
@@ -45,6 +47,7 @@ def identify(one: Tpm) -> Identity:
     return Identity(
         ek_public=one.ek_public(),
         ek_certificate=one.ek_certificate(),
+        ek_intermediates=one.ek_intermediates(),
         ak_public=one.ak_public(),
     )
 
@@ -56,6 +59,7 @@ async def enrol(node: str, verifier: Verifier, worker: Worker[Tpm]) -> Enrolled:
         node=node,
         ek_public=identity.ek_public,
         ek_certificate=identity.ek_certificate,
+        ek_intermediates=identity.ek_intermediates,
         ak_public=identity.ak_public,
     )
     asked = await verifier.ask("/v1/enrol", introduction, Activation)

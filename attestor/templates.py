@@ -45,6 +45,9 @@ EK: dict[EkKind, tpm.Public] = {
 EK_CERTIFICATE_INDEX: dict[EkKind, int] = {"rsa2048": 0x01C00002, "ecc256": 0x01C0000A}
 """NV indices of the certificates of L-1 and L-2 (EK Credential Profile, 2.2.1.4)."""
 
+EK_CHAIN_INDICES = range(0x01C00100, 0x01C00200)
+"""NV indices whose contents, one after the other, are the certificates of CAs (2.2.1.5.2)."""
+
 AK = tpm.Public(
     type=tpm.ALG_ECC,
     name_hash=tpm.ALG_SHA256,

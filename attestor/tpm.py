@@ -49,11 +49,13 @@ from attestor.templates import (
     AK,
     EK,
     EK_CERTIFICATE_INDEX,
+    EK_CHAIN_INDICES,
     PROCESS,
     STORAGE,
     EkKind,
 )
-from evidence import process_key, tpm
+from evidence import Malformed, process_key, tpm
+from evidence.certificate import split, trim
 from evidence.messages import QUOTED_REGISTERS
 
 REGISTERS_PER_READ = 8
@@ -64,9 +66,8 @@ READ_TRIES = 10
 NV_READ_BYTES = 512
 """What every PC's TPM reads at a time (PC Client Platform TPM Profile, TPM_PT_NV_BUFFER_MAX)."""
 
-STORED_CERTIFICATE = bytes.fromhex("100100")
-"""Start of TCG_PCCLIENT_STORED_CERT (TPM 1.2 PC Client), which some vendors put before the DER."""
-STORED_CERTIFICATE_BYTES = 7
+MOST_CHAIN_BYTES = 16 << 10
+"""Of the certificates that a TPM holds for its EK's; Intel's are about 3000."""
 
 MOST_ID_OBJECT_BYTES = 132
 """TPMS_ID_OBJECT with the longest digests (Part 2, 12.4.2)."""
@@ -159,14 +160,35 @@ class Tpm:
         return self._primary("ak").public
 
     def ek_certificate(self) -> bytes:
-        """Return the endorsement key's certificate in DER, or nothing where the TPM has none."""
+        """Return the endorsement key's certificate in DER, or nothing where the TPM has none.
+
+        Where the index holds something else, the verifier gets that, and says so.
+        """
+        content = self._index_content(EK_CERTIFICATE_INDEX[self._ek_kind])
         try:
-            index = self._do("tr_from_tpmpublic", EK_CERTIFICATE_INDEX[self._ek_kind])
+            return trim(content)
+        except Malformed:
+            return content
+
+    def ek_intermediates(self) -> tuple[bytes, ...]:
+        """Return the certificates of CAs that the TPM holds for its EK's, DER, often none."""
+        chain = b""
+        for index in EK_CHAIN_INDICES:
+            content = self._index_content(index)
+            chain += content
+            if not content or len(chain) > MOST_CHAIN_BYTES:
+                break
+        return split(chain)
+
+    def _index_content(self, number: int) -> bytes:
+        """Return what an NV index holds, nothing where there is no such index."""
+        try:
+            index = self._do("tr_from_tpmpublic", number)
         except TpmFailed:
             return b""
         try:
             public, _ = self._do("nv_read_public", index)
-            return trim_certificate(self._read_index(index, int(public.nvPublic.dataSize)))
+            return self._read_index(index, int(public.nvPublic.dataSize))
         finally:
             self._esys.tr_close(index)
 
@@ -369,23 +391,6 @@ class Tpm:
         return self._do("start_auth_session", salt_key, ESYS_TR.NONE, kind, cipher, TPM2_ALG.SHA256)
 
 
-def trim_certificate(content: bytes) -> bytes:
-    """Return the DER certificate in the content of an NV index, or nothing if there is none.
-
-    Some vendors put a TPM 1.2 header before it, most fill the index up behind it.
-    """
-    if content.startswith(STORED_CERTIFICATE):
-        content = content[STORED_CERTIFICATE_BYTES:]
-    if len(content) < 4 or content[0] != 0x30:  # noqa: PLR2004 a SEQUENCE (X.690, 8.9)
-        return b""
-    if content[1] < 0x80:  # noqa: PLR2004 the short form of a length (X.690, 8.1.3.4)
-        end = 2 + content[1]
-    else:
-        after = 2 + (content[1] & 0x7F)
-        end = after + int.from_bytes(content[2:after], "big")
-    return content[:end] if end <= len(content) else b""
-
-
 def _public(template: tpm.Public) -> TPM2B_PUBLIC:
     area, _ = TPMT_PUBLIC.unmarshal(template.encode())
     return TPM2B_PUBLIC(publicArea=area)
@@ -397,4 +402,4 @@ def _selection(registers: tuple[int, ...]) -> TPML_PCR_SELECTION:
     return selection
 
 
-__all__ = ["ProcessKey", "Signed", "Tpm", "TpmFailed", "trim_certificate"]
+__all__ = ["ProcessKey", "Signed", "Tpm", "TpmFailed"]

@@ -23,7 +23,7 @@ INSTANCE_REGISTER = 15
 class Enrol(Message):
     """A node introduces its TPM."""
 
-    TYPE: ClassVar[str] = "procseal enrol 1"
+    TYPE: ClassVar[str] = "procseal enrol 2"
 
     node: str
     """The name that it wants: lower-case letters, digits, `.` and `-`, at most 63."""
@@ -31,6 +31,8 @@ class Enrol(Message):
     """TPMT_PUBLIC."""
     ek_certificate: bytes
     """DER, padding trimmed; empty where the TPM has none."""
+    ek_intermediates: tuple[bytes, ...]
+    """Certificates of CAs that the TPM holds with it, DER; Intel's sign on the chip."""
     ak_public: bytes
     """TPMT_PUBLIC."""
 

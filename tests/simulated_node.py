@@ -654,6 +654,7 @@ class SimulatedNode:
             "node": self.name,
             "ek_public": self.tpm.ek.encode(),
             "ek_certificate": self.ek_certificate(),
+            "ek_intermediates": (),
             "ak_public": self.tpm.ak.encode(),
         }
         return Enrol(**(fields | changes))

@@ -189,6 +189,33 @@ def _check_log(arguments: Arguments) -> int:
     return YES if is_consistent else NO
 
 
+def _check_ek(arguments: Arguments) -> int:
+    from verifier.check_ek import check_ek
+
+    checked = check_ek(
+        arguments.certificate,
+        roots=arguments.roots,
+        intermediates=arguments.intermediates,
+        at=arguments.at or datetime.now(UTC),
+        allow_sha1=arguments.allow_sha1,
+    )
+    if arguments.json:
+        print(json.dumps(checked.answer(), indent=2))
+    elif not arguments.quiet:
+        print("\n".join(checked.lines()))
+    elif not checked.is_accepted:
+        print("\n".join(checked.finding_lines()))
+    if checked.is_malformed:
+        return MISUSED
+    return YES if checked.is_accepted else NO
+
+
+def _time(text: str) -> datetime:
+    """Return the time in an ISO date, UTC where it does not say; ValueError on anything else."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
 def _reference_make(arguments: Arguments) -> int:
     from verifier.reference import encode_reference
     from verifier.reference_maker import make_from_packages, make_from_tree
@@ -578,6 +605,16 @@ def _add_files(commands: _Commands) -> None:
         "--padded-sha1",
         action="store_true",
         help="take larger banks that were extended with SHA-1 and zeros, as before Linux 5.8",
+    )
+    endorsed = commands.add("check-ek", _check_ek, "judge an endorsement key's certificate")
+    endorsed.add_argument("certificate", type=Path, metavar="CERT", help="DER, PEM or NV content")
+    endorsed.add_argument(
+        "--roots", type=Path, required=True, metavar="DIR", help="certificates that end a chain"
+    )
+    endorsed.add_argument("--intermediates", type=Path, metavar="DIR", help="those of CAs between")
+    endorsed.add_argument("--at", type=_time, metavar="DATE", help="ISO date; default: now")
+    endorsed.add_argument(
+        "--allow-sha1", action="store_true", help="count signatures over SHA-1, of old chips"
     )
 
 

@@ -51,6 +51,8 @@ class Config:
     """Directory of PEM or DER certificates that EK certificates must chain to."""
     require_ek_certificate: bool = True
     """Whether an EK needs a certificate. The inventory is needed in any case."""
+    allow_sha1_certificates: bool = False
+    """Whether EK certificates signed over SHA-1 count, as chips of before 2016 have them."""
     allow_list: Path = Path("allow-list")
     """The inventory: lines of EK hash and node name."""
     interval: timedelta = timedelta(seconds=30)

@@ -7,7 +7,6 @@ as an argument, so that the same arguments give the same answer.
 import hashlib
 import hmac
 from collections.abc import Sequence
-from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -15,14 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.x509.verification import (
-    Criticality,
-    ExtensionPolicy,
-    PolicyBuilder,
-    Store,
-)
 
-from evidence import tpm
+from evidence import Malformed, der, tpm
 
 POINT_BYTES = 65
 """An uncompressed point of P-256 (SEC 1, 2.3.3): 04, x, y."""
@@ -49,8 +42,31 @@ TPM_RSA_BITS = (2048, 3072, 4096)
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
-EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
-"""tcg-kp-EKCertificate (TCG EK Credential Profile 2.5, 3.5.16)."""
+RSAES_OAEP = "1.2.840.113549.1.1.7"
+"""id-RSAES-OAEP (RFC 4055, 4.1): the algorithm that certificates of TPM 1.2 EKs name."""
+RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
+"""AlgorithmIdentifier of rsaEncryption (RFC 3279, 2.3.1), DER."""
+RSA_BITS = range(2048, 8192 + 1)
+MOST_RSA_EXPONENT = 1 << 32
+"""Long ones make a verification slow."""
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+SIGNATURE_ALGORITHMS: dict[str, tuple[str, hashes.HashAlgorithm]] = {
+    "1.2.840.113549.1.1.5": ("rsa", hashes.SHA1()),  # noqa: S303 - refused unless asked for
+    "1.2.840.113549.1.1.11": ("rsa", hashes.SHA256()),
+    "1.2.840.113549.1.1.12": ("rsa", hashes.SHA384()),
+    "1.2.840.113549.1.1.13": ("rsa", hashes.SHA512()),
+    "1.2.840.10045.4.3.2": ("ecdsa", hashes.SHA256()),
+    "1.2.840.10045.4.3.3": ("ecdsa", hashes.SHA384()),
+    "1.2.840.10045.4.3.4": ("ecdsa", hashes.SHA512()),
+}
+"""Kind of key and hash of what certificates are signed with (RFC 4055, 5; RFC 5758, 3.2)."""
+SHA1_WITH_RSA = "1.2.840.113549.1.1.5"
+
+_ROCA_PRIMES = [n for n in range(3, 168) if all(n % m for m in range(2, n))]
+_POWERS_OF_65537 = {
+    prime: {pow(RSA_EXPONENT, n, prime) for n in range(prime)} for prime in _ROCA_PRIMES
+}
 
 
 # Signatures
@@ -230,64 +246,80 @@ def spki(public: tpm.Public) -> bytes | None:
     )
 
 
-def ek_certificate_spki(certificate: bytes) -> bytes | None:
-    """Return the DER SubjectPublicKeyInfo in a DER certificate; None if there is none to read."""
-    try:
-        key = x509.load_der_x509_certificate(certificate).public_key()
-    except Exception:  # noqa: BLE001 - whatever the parser raises: no key that it could read
+# Certificates
+
+
+def certified_spki(spki: bytes) -> bytes | None:
+    """Return the DER SubjectPublicKeyInfo that a certified key has; None if it is none to use.
+
+    It is the one that `spki` makes of the same key's public area: a key that the certificate
+    has for RSAES-OAEP only, as old TPMs' EKs, is an RSA key like others. RSA of 2048 to 8192
+    bits, and the curves P-256, P-384 and P-521.
+    """
+    key = _certified_key(spki)
+    if key is None:
         return None
     return key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
-def ek_certificate_flaw(certificate: bytes, *, roots: Sequence[bytes], at: datetime) -> str:
-    """Return why the DER certificate is no EK certificate under these DER roots, empty if it is.
-
-    Chain, validity, basic constraints of every issuer and of the leaf, EKU. Any of `roots` ends
-    a chain, an intermediate's certificate too. Not checked: revocation, and the manufacturer's
-    name, because the inventory names every single EK.
-    """
-    if not roots:
-        return "no roots are configured"
+def _certified_key(spki: bytes) -> PublicKey | None:
     try:
-        leaf = x509.load_der_x509_certificate(certificate)
-        store = Store([x509.load_der_x509_certificate(root) for root in roots])
-        builder = PolicyBuilder().store(store).time(at)
-        policies = {"ca_policy": _ca_policy(), "ee_policy": _ek_policy()}
-        builder.extension_policies(**policies).build_client_verifier().verify(leaf, [])
-    except Exception as error:  # noqa: BLE001 - whatever the parser raises: not trusted
-        return f"{type(error).__name__}: {error}"
-    return ""
+        if is_for_oaep_only(spki):
+            _, bits = der.element(spki, der.SEQUENCE, "public key").children()
+            spki = der.encode(der.SEQUENCE, RSA_ENCRYPTION + bits.whole)
+        key = serialization.load_der_public_key(spki)
+    except Exception:  # noqa: BLE001 - whatever the parser raises: no key that it could read
+        return None
+    if isinstance(key, rsa.RSAPublicKey):
+        is_usable = key.key_size in RSA_BITS and key.public_numbers().e < MOST_RSA_EXPONENT
+        return key if is_usable else None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES):
+        return key
+    return None
 
 
-def _ca_policy() -> ExtensionPolicy:
-    """Allow critical certificatePolicies, which CAs of TPM manufacturers have."""
-    return (
-        ExtensionPolicy.permit_all()
-        .require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
-        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
-    )
+def is_for_oaep_only(spki: bytes) -> bool:
+    """Say whether a DER SubjectPublicKeyInfo names RSAES-OAEP; raise Malformed where it is none."""
+    for algorithm in der.element(spki, der.SEQUENCE, "public key").children()[:1]:
+        for kind in algorithm.expect(der.SEQUENCE, "algorithm").children()[:1]:
+            return der.oid(kind.expect(der.OID, "algorithm").content) == RSAES_OAEP
+    raise Malformed("expected an algorithm")
 
 
-def _ek_policy() -> ExtensionPolicy:
-    """Demand the EKU of an EK certificate, which has no clientAuth and no DNS name."""
-    return (
-        ExtensionPolicy.permit_all()
-        .may_be_present(x509.CertificatePolicies, Criticality.AGNOSTIC, None)
-        .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _is_no_ca)
-        .require_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, _is_for_an_ek)
-    )
+def is_certificate_signature(issuer: bytes, algorithm: str, signature: bytes, tbs: bytes) -> bool:
+    """Say whether a certificate's signature is by the key with this SubjectPublicKeyInfo.
+
+    `algorithm` is the object identifier; the kind of the key has to be the algorithm's.
+    """
+    key = _certified_key(issuer)
+    kind, hash_ = SIGNATURE_ALGORITHMS.get(algorithm, (None, None))
+    if key is None or hash_ is None:
+        return False
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and kind == "rsa":
+            key.verify(signature, tbs, padding.PKCS1v15(), hash_)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and kind == "ecdsa":
+            key.verify(signature, tbs, ec.ECDSA(hash_))
+        else:
+            return False
+    except InvalidSignature:
+        return False
+    return True
 
 
-def _is_no_ca(_policy: object, _leaf: object, constraints: x509.BasicConstraints | None) -> None:
-    if constraints is not None and constraints.ca:
-        raise ValueError("the certificate of a CA")
+def is_factorable(spki: bytes) -> bool:
+    """Say whether an RSA key has the mark of Infineon's flawed generator (CVE-2017-15361, ROCA).
 
-
-def _is_for_an_ek(_policy: object, _leaf: object, usage: x509.ExtendedKeyUsage) -> None:
-    if EK_CERTIFICATE not in usage:
-        raise ValueError(f"no extended key usage {EK_CERTIFICATE.dotted_string}")
+    Modulo each of many small primes, such a modulus is a power of 65537. Another one is so with
+    a chance of less than 2^-27 (Nemec et al., The Return of Coppersmith's Attack, section 3).
+    """
+    key = _certified_key(spki)
+    if not isinstance(key, rsa.RSAPublicKey):
+        return False
+    modulus = key.public_numbers().n
+    return all(modulus % prime in powers for prime, powers in _POWERS_OF_65537.items())
 
 
 # TPM2_MakeCredential, offline (TPM 2.0 Part 1, 24; Part 3, 12.6)

@@ -7,13 +7,15 @@ Nothing is issued to an EK that is not in it, whatever its certificate.
 import hashlib
 import hmac
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from evidence import tpm
+from evidence import Malformed, tpm
+from evidence.certificate import Certificate
 from evidence.messages import ActivationAnswer, Enrol, activation_text
 from verifier import crypto
 from verifier.attestation_key import verify_ak
+from verifier.endorsement import Trust, read_ek_certificate, verify_endorsement
 from verifier.node import Node
 from verifier.reasons import Finding, Reason, Rejected, label, reject
 from verifier.reference import NODE
@@ -29,6 +31,8 @@ EK_ATTRIBUTES = (
 """0x300b2 (TCG EK Credential Profile 2.5, B.3.3 and B.3.4)."""
 EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 """PolicySecret(TPM_RH_ENDORSEMENT), SHA-256 (the same, B.3.3)."""
+MOST_INTERMEDIATES = 16
+"""That a node may send. Intel's chips hold three."""
 EK_KINDS = ((tpm.ALG_RSA, 2048), (tpm.ALG_ECC, tpm.CURVE_P256))
 """Templates L-1 and L-2: type, and key bits or curve."""
 
@@ -91,15 +95,15 @@ def judge_enrolment(  # noqa: PLR0913 - everything that the decision depends on
     holder: Node | None,
     ek_holder: str,
     inventory: Collection[Allowed],
-    roots: tuple[bytes, ...],
+    trust: Trust,
     require_certificate: bool,
     now: datetime,
 ) -> JudgedEnrolment:
     """Return the enrolment to be proven; raise Rejected if it cannot become a node.
 
     `holder` is the node that has the name already, removed ones included; `ek_holder` the name
-    of the node that has the EK, empty for none; `roots` DER certificates. Ask again with both
-    before an activation's answer is believed: another one may have been faster.
+    of the node that has the EK, empty for none. Ask again with both before an activation's
+    answer is believed: another one may have been faster.
     """
     ek = tpm.Public.decode(enrol.ek_public)
     spki = verify_ek(ek)
@@ -108,7 +112,7 @@ def judge_enrolment(  # noqa: PLR0913 - everything that the decision depends on
         *_name(enrol.node),
         *_taken(enrol, holder, ek_holder),
         *_reserved(enrol.node, spki, inventory),
-        *_certificate(enrol.ek_certificate, spki, roots, now, is_required=require_certificate),
+        *_certificate(enrol, spki, trust, now, is_required=require_certificate),
     )
     if findings:
         raise Rejected(findings)
@@ -177,23 +181,47 @@ def _reserved(node: str, spki: bytes, inventory: Collection[Allowed]) -> Iterato
 
 
 def _certificate(
-    certificate: bytes, spki: bytes, roots: tuple[bytes, ...], now: datetime, *, is_required: bool
+    enrol: Enrol, spki: bytes, trust: Trust, now: datetime, *, is_required: bool
 ) -> Iterator[Finding]:
     """Judge the EK's certificate. Without need of one, none is fine, but never another key's."""
-    if not certificate:
+    if not enrol.ek_certificate:
         if is_required:
             expected = "the EK's certificate"
             yield Finding(reason=Reason.ENROL_EK_CERTIFICATE_MISSING, expected=expected)
         return
-    certified = crypto.ek_certificate_spki(certificate)
-    if certified is not None and certified != spki:
+    try:
+        leaf = read_ek_certificate(enrol.ek_certificate)
+    except (Malformed, Rejected) as error:
+        if is_required:
+            yield from _not_trusted(error)
+        return
+    certified = crypto.certified_spki(leaf.spki)
+    if certified not in (None, spki):
         expected, found = _hash_of(spki), _hash_of(certified)
         yield Finding(reason=Reason.ENROL_EK_CERTIFICATE_KEY, expected=expected, found=found)
-    if not is_required:
-        return
-    flaw = crypto.ek_certificate_flaw(certificate, roots=roots, at=now)
-    if certified is None:
-        flaw = flaw or "its key cannot be read"
-    if flaw:
-        expected = "a chain to a configured root, whose intermediates are configured as well"
-        yield Finding(reason=Reason.ENROL_EK_CERTIFICATE, expected=expected, found=label(flaw))
+    elif is_required:
+        try:
+            more = _intermediates(enrol)
+            given = replace(trust, intermediates=(*trust.intermediates, *more))
+            verify_endorsement(leaf, trust=given, at=now)
+        except (Malformed, Rejected) as error:
+            yield from _not_trusted(error)
+
+
+def _intermediates(enrol: Enrol) -> list[Certificate]:
+    count = len(enrol.ek_intermediates)
+    if count > MOST_INTERMEDIATES:
+        expected, found = f"at most {MOST_INTERMEDIATES} intermediates", str(count)
+        raise reject(Reason.EK_CHAIN_WORK, expected=expected, found=found)
+    return [Certificate.decode(one) for one in enrol.ek_intermediates]
+
+
+def _not_trusted(why: Malformed | Rejected) -> Iterator[Finding]:
+    """Say that the certificate does not count, and then why."""
+    expected = "an EK certificate under a configured root"
+    yield Finding(reason=Reason.ENROL_EK_CERTIFICATE, expected=expected, found=label(str(why)))
+    if isinstance(why, Rejected):
+        yield from why.findings
+    else:
+        expected, found = "an X.509 certificate, DER", label(str(why))
+        yield Finding(reason=Reason.EK_UNREADABLE, expected=expected, found=found)

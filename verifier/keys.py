@@ -147,25 +147,6 @@ def issue(
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def read_certificates(directory: Path) -> tuple[bytes, ...]:
-    """Return the certificates, DER, in the PEM and DER files of a directory, in file order."""
-    found: list[bytes] = []
-    for path in sorted(directory.iterdir()):
-        if not path.is_file():
-            continue
-        data = path.read_bytes()
-        try:
-            certificates = (
-                x509.load_pem_x509_certificates(data)
-                if b"-----BEGIN" in data
-                else [x509.load_der_x509_certificate(data)]
-            )
-        except ValueError as error:
-            raise Misconfigured(f"{path}: expected certificates, PEM or DER") from error
-        found += [one.public_bytes(serialization.Encoding.DER) for one in certificates]
-    return tuple(found)
-
-
 def _builder(
     subject: x509.Name, key: PrivateKey, *, now: datetime, lifetime: timedelta
 ) -> x509.CertificateBuilder:

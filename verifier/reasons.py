@@ -188,6 +188,37 @@ class Reason(StrEnum):
     EVENT_LOG_EXIT = "event-log.exit-from-boot-services-missing"
     EVENT_LOG_SECURE_BOOT = "event-log.secure-boot-unclear"
 
+    # Certificates of endorsement keys
+    EK_UNREADABLE = "ek.certificate-unreadable"
+    EK_ATTRIBUTES = "ek.attribute-certificate"
+    EK_CA = "ek.certificate-of-a-ca"
+    EK_USAGE = "ek.usage-not-endorsement"
+    EK_MANUFACTURER = "ek.manufacturer-missing"
+    EK_EXPIRED = "ek.certificate-expired"
+    EK_NOT_YET = "ek.certificate-not-yet-valid"
+    EK_EXTENSION = "ek.critical-extension-unknown"
+    EK_KEY = "ek.key-unsupported"
+    EK_KEY_FACTORABLE = "ek.key-factorable"
+    EK_ALGORITHM = "ek.signature-algorithm-unknown"
+    EK_SHA1 = "ek.signature-sha1"
+    EK_SIGNATURE = "ek.signature-invalid"
+    EK_NO_ROOTS = "ek.no-roots"
+    EK_CHAIN = "ek.chain-incomplete"
+    EK_CHAIN_LONG = "ek.chain-too-long"
+    EK_CHAIN_WORK = "ek.chain-has-too-many-candidates"
+    EK_ROOT = "ek.root-unknown"
+    EK_ISSUER = "ek.issuer-not-a-ca"
+    EK_ISSUER_KEY = "ek.issuer-has-another-key"
+    EK_ISSUER_USAGE = "ek.issuer-not-for-endorsement"
+    EK_PATH_LENGTH = "ek.path-length-exceeded"
+    EK_NAME = "ek.name-constrained"
+    EK_FILE = "ek.file-unreadable"
+    EK_SIGNER = "ek.key-is-for-signing"
+    EK_OAEP = "ek.key-is-for-oaep-only"
+    EK_MANUFACTURER_UNKNOWN = "ek.manufacturer-not-in-registry"
+    EK_ROOT_LISTED = "ek.root-listed"
+    EK_ROOT_NOT_LISTED = "ek.root-not-listed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

@@ -38,6 +38,7 @@ from verifier import plain
 from verifier.appraisal import highest
 from verifier.bounds import demand_bounded
 from verifier.case import Case, Document, Frame, Head, judge, outcome_of
+from verifier.certificates import read_folder
 from verifier.config import Config, Misconfigured
 from verifier.consequences import (
     advance,
@@ -50,10 +51,11 @@ from verifier.consequences import (
     verdict_json,
 )
 from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.endorsement import Trust
 from verifier.enrolment import JudgedEnrolment, ek_hash, judge_enrolment, verify_answer
 from verifier.instance import verify_signed
 from verifier.inventory import read_inventory
-from verifier.keys import Keys, read_certificates
+from verifier.keys import Keys
 from verifier.ledger import TOLD_BY_NODE, Cause, Entry, Kind, findings_json, refusal_json
 from verifier.mint import Occasion, Random, mint
 from verifier.policy import Policy
@@ -137,7 +139,7 @@ class Service:
         self.config = config
         self.store = store
         self.keys = keys
-        self.roots = read_roots(config)
+        self.trust = read_trust(config)
         self._now = now
         self._random = random
         self.started = self.now()
@@ -247,7 +249,7 @@ class Service:
             holder=holder.value() if holder else None,
             ek_holder=ek_holder.name if ek_holder else "",
             inventory=read_inventory(self.config.allow_list),
-            roots=self.roots,
+            trust=self.trust,
             require_certificate=self.config.require_ek_certificate,
             now=self.now(),
         )
@@ -550,13 +552,17 @@ class Service:
             return self._strangers[1] <= STRANGERS_PER_HOUR
 
 
-def read_roots(config: Config) -> tuple[bytes, ...]:
-    """Return the certificates that EK certificates have to chain to, DER."""
+def read_trust(config: Config) -> Trust:
+    """Return whose word for an EK counts; raise Misconfigured where a file says nothing."""
+    allow_sha1 = config.allow_sha1_certificates
     if not config.ek_roots.is_dir():
         if config.require_ek_certificate:
             raise Misconfigured(f"ek_roots: {config.ek_roots} is not a directory")
-        return ()
-    return read_certificates(config.ek_roots)
+        return Trust(roots=(), allow_sha1=allow_sha1)
+    folder = read_folder(config.ek_roots)
+    for one in folder.findings:
+        raise Misconfigured(f"{one.what}: expected {one.expected}, found {one.found}")
+    return Trust(roots=folder.certificates, allow_sha1=allow_sha1)
 
 
 def read_documents(transaction: Transaction, version: int) -> tuple[Document, ...]:

@@ -1,0 +1,67 @@
+"""Files of certificates: DER or PEM, with what an NV index adds to them."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evidence import Malformed
+from evidence.certificate import Certificate, trim
+from verifier.reasons import Finding, Reason
+
+MOST_FILE_BYTES = 1 << 20
+"""Of one file, which may be a bundle of many in PEM."""
+
+_BEGIN = b"-----BEGIN"
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """The certificates in a directory."""
+
+    certificates: tuple[Certificate, ...]
+    findings: tuple[Finding, ...]
+    """Files that are none."""
+
+
+def read_folder(directory: Path) -> Folder:
+    """Return what is in the files of a directory, in the order of their names."""
+    certificates: list[Certificate] = []
+    findings = []
+    for path in sorted(directory.iterdir()):
+        if not path.is_file():
+            continue
+        try:
+            certificates += [Certificate.decode(one) for one in read_file(path)]
+        except (Malformed, OSError) as error:
+            finding = Finding(
+                reason=Reason.EK_FILE,
+                what=str(path),
+                expected="certificates, DER or PEM",
+                found=str(error),
+            )
+            findings.append(finding)
+    return Folder(certificates=tuple(certificates), findings=tuple(findings))
+
+
+def read_file(path: Path) -> tuple[bytes, ...]:
+    """Return the certificates in a file, DER, at least one; raise Malformed where it has none."""
+    with path.open("rb") as file:
+        data = file.read(MOST_FILE_BYTES + 1)
+    if len(data) > MOST_FILE_BYTES:
+        raise Malformed(f"expected at most {MOST_FILE_BYTES} bytes")
+    found = tuple(trim(one) for one in (_pem(data) if _BEGIN in data else (data,)))
+    if not all(found) or not found:
+        raise Malformed("expected a certificate, got none")
+    return found
+
+
+def _pem(data: bytes) -> Iterator[bytes]:
+    for text in _PEM.findall(data):
+        try:
+            yield base64.b64decode(b"".join(text.split()), validate=True)
+        except binascii.Error as error:
+            raise Malformed(f"expected base64 in PEM: {error}") from error
