@@ -44,6 +44,8 @@ DIRECTORY_NAME = 0xA4
 _VERSION = 0xA0
 _VERSION_3, _VERSION_2 = bytes.fromhex("020102"), bytes.fromhex("020101")
 _TAGGED = 0x80
+_LEAST_FIELDS, _MOST_FIELDS = 7, 10
+"""Of the signed part: all but unique identifiers and extensions, which may be missing."""
 _UNIQUE_IDS = (0x81, 0x82)
 _EXTENSIONS = 0xA3
 _KEY_IDENTIFIER = 0x80
@@ -214,11 +216,10 @@ class Certificate:
         outer = der.element(data, der.SEQUENCE, "certificate")
         tbs, algorithm, signature = _members(outer, "certificate", 3)
         tbs.expect(der.SEQUENCE, "signed part")
-        fields = list(tbs.children())
-        _demand_version_3(fields)
-        if len(fields) < len(("serial", "algorithm", "issuer", "validity", "subject", "key")):
-            raise Malformed("expected the fields of a certificate")
-        serial, inner, issuer, validity, subject, key, *rest = fields
+        fields = _members(tbs, "signed part", _LEAST_FIELDS, _MOST_FIELDS)
+        version, serial, inner, issuer, validity, subject, key, *rest = fields
+        if version.tag != _VERSION or version.content != _VERSION_3:
+            raise Malformed("expected a certificate of version 3")
         serial.expect(der.INTEGER, "serial number")
         if inner.whole != algorithm.whole:
             raise Malformed("expected one signature algorithm, got two")
@@ -267,17 +268,11 @@ def is_attribute_certificate(data: bytes) -> bool:
     return version.whole == _VERSION_2 and all(part.tag & _TAGGED for part in parts)
 
 
-def _demand_version_3(fields: list[Element]) -> None:
-    """Take the version off the fields."""
-    if not fields or fields[0].tag != _VERSION or fields[0].content != _VERSION_3:
-        raise Malformed("expected a certificate of version 3")
-    fields.pop(0)
-
-
-def _members(one: Element, what: str, count: int) -> tuple[Element, ...]:
+def _members(one: Element, what: str, least: int, most: int | None = None) -> tuple[Element, ...]:
+    """Return the elements in an element, from `least` to `most` of them, by default `least`."""
     found = one.children()
-    if len(found) != count:
-        raise Malformed(f"{what}: expected {count} members, got {len(found)}")
+    if not least <= len(found) <= (most or least):
+        raise Malformed(f"{what}: expected {least} to {most or least} members, got {len(found)}")
     return found
 
 
@@ -286,7 +281,7 @@ def _oid(one: Element) -> str:
 
 
 def _algorithm(one: Element) -> tuple[str, bytes]:
-    kind, *rest = one.expect(der.SEQUENCE, "algorithm").children() or (one,)
+    kind, *rest = _members(one.expect(der.SEQUENCE, "algorithm"), "algorithm", 1, 2)
     parameters = b"".join(part.whole for part in rest)
     return _oid(kind), b"" if parameters == der.encode(der.NULL, b"") else parameters
 
@@ -323,11 +318,8 @@ def _extensions(fields: list[Element]) -> list[tuple[str, bool, bytes]]:
 
 
 def _extension(one: Element) -> tuple[str, bool, bytes]:
-    kind, *middle, value = one.expect(der.SEQUENCE, "extension").children() or (one,)
-    is_critical = False
-    if middle:
-        (flag,) = middle if len(middle) == 1 else (one,)
-        is_critical = der.boolean(flag.expect(der.BOOLEAN, "critical").content)
+    kind, *flags, value = _members(one.expect(der.SEQUENCE, "extension"), "extension", 2, 3)
+    is_critical = any(der.boolean(flag.expect(der.BOOLEAN, "critical").content) for flag in flags)
     return _oid(kind), is_critical, value.expect(der.OCTET_STRING, "extension").content
 
 
@@ -402,7 +394,7 @@ def _name_constraints(
 
 def _subtree(one: Element) -> GeneralName:
     """Return the base; a minimum of 0 is the default, anything else RFC 5280 forbids."""
-    base, *rest = one.expect(der.SEQUENCE, "subtree").children() or (one,)
+    base, *rest = _members(one.expect(der.SEQUENCE, "subtree"), "subtree", 1, 3)
     if [part.whole for part in rest] not in ([], [b"\x80\x01\x00"]):
         raise Malformed("expected a subtree without distances")
     return GeneralName.read(base)

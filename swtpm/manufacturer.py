@@ -25,6 +25,9 @@ from swtpm.tpm import SoftwareTpm
 EK_CERTIFICATES = {"EK-RSA2048": 0x01C00002, "EK-ECC256": 0x01C0000A}
 """Template and NV index of its certificate: EK Credential Profile v2.5 2.2.1.4, 2.2.1.5."""
 
+EK_CHAIN = 0x01C00100
+"""NV index of the certificate of the CA between: the same, 2.2.1.5.2."""
+
 HASHES = {"sha1": 0x4, "sha256": 0xB, "sha384": 0xC, "sha512": 0xD}
 """TPM_ALG_ID of each bank that swtpm can have."""
 
@@ -76,6 +79,8 @@ class Manufacturer:
                 for template, index in EK_CERTIFICATES.items():
                     certificate = self._certify(context, template)
                     _write(context, index, certificate)
+                between = self._intermediate.certificate
+                _write(context, EK_CHAIN, between.public_bytes(serialization.Encoding.DER))
         return tpm
 
     def _certify(self, context: Any, template: str) -> bytes:  # noqa: ANN401 - pytss has no types

@@ -77,6 +77,9 @@ class RealNode(SimulatedNode):
     def ek_certificate(self) -> bytes:
         return self.chip.ek_certificate()
 
+    def ek_intermediates(self) -> tuple[bytes, ...]:
+        return self.chip.ek_intermediates()
+
     def new_process(self, **changes: Any) -> SimulatedProcess:
         """Return a process with a key that the TPM has made for it."""
         simulated = SimulatedNode()

@@ -648,13 +648,17 @@ class SimulatedNode:
         """Return the EK certificate, DER."""
         return self.manufacturer.certify(self.tpm.ek_key.public_key())
 
+    def ek_intermediates(self) -> tuple[bytes, ...]:
+        """Return the certificates that the TPM holds for the chain, DER."""
+        return ()
+
     def enrol_message(self, **changes: Any) -> Enrol:
         """Return the node's introduction."""
         fields: dict[str, Any] = {
             "node": self.name,
             "ek_public": self.tpm.ek.encode(),
             "ek_certificate": self.ek_certificate(),
-            "ek_intermediates": (),
+            "ek_intermediates": self.ek_intermediates(),
             "ak_public": self.tpm.ak.encode(),
         }
         return Enrol(**(fields | changes))

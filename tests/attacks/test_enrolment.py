@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from evidence import Malformed, tpm
+from evidence.certificate import Certificate
 from evidence.messages import Activation, Enrol
+from tests.makers import certify, found, trusting
 from tests.simulated_node import (
     EK,
     MANUFACTURER,
@@ -22,6 +24,7 @@ from tests.simulated_node import (
     sha256,
 )
 from verifier import Reason, Rejected, crypto
+from verifier.endorsement import Trust
 from verifier.enrolment import (
     Allowed,
     JudgedEnrolment,
@@ -35,6 +38,8 @@ BENCH = "the owner of another TPM"
 ROOT = "root on the node"
 NODE = "the node's identity"
 SECRET = sha256(b"secret")
+TRUST = Trust(roots=(Certificate.decode(MANUFACTURER.root()),))
+NO_TRUST = Trust(roots=())
 
 
 @pytest.fixture(params=["ecc", "rsa"])
@@ -48,7 +53,7 @@ def judge(enrol: Enrol, **changes: Any) -> JudgedEnrolment:
         "holder": None,
         "ek_holder": "",
         "inventory": frozenset({Allowed(ek_hash=ek_hash(enrol.ek_public), node=enrol.node)}),
-        "roots": (MANUFACTURER.root(),),
+        "trust": TRUST,
         "require_certificate": True,
         "now": NOW,
     }
@@ -207,32 +212,34 @@ def test_120_a_genuine_tpm_that_is_not_ours(
 @pytest.mark.attack(number=120, attacker=BENCH, asset=NODE)
 def test_120_the_inventory_stands_where_the_chain_is_not_asked_for(node: SimulatedNode) -> None:
     enrol = node.enrol_message(ek_certificate=b"")
-    assert judge(enrol, roots=(), require_certificate=False).is_allowed
-    judged = judge(enrol, roots=(), require_certificate=False, inventory=())
+    assert judge(enrol, trust=NO_TRUST, require_certificate=False).is_allowed
+    judged = judge(enrol, trust=NO_TRUST, require_certificate=False, inventory=())
     assert not judged.is_allowed
 
 
-CERTIFICATES = [
-    pytest.param({"end": datetime(2021, 1, 1, tzinfo=UTC)}, id="expired"),
-    pytest.param({"usage": "2.23.133.8.3"}, id="EKU of an AK"),
-    pytest.param({"usage": "1.3.6.1.5.5.7.3.2"}, id="EKU of a TLS client"),
-    pytest.param({"ca": True}, id="of a CA"),
-]
-
-
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
-@pytest.mark.parametrize("changes", CERTIFICATES)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"end": datetime(2021, 1, 1, tzinfo=UTC)}, Reason.EK_EXPIRED, id="expired"),
+        pytest.param({"usage": "2.23.133.8.3"}, Reason.EK_USAGE, id="EKU of an AK"),
+        pytest.param({"usage": "1.3.6.1.5.5.7.3.2"}, Reason.EK_USAGE, id="EKU of a TLS client"),
+        pytest.param({"ca": True}, Reason.EK_CA, id="of a CA"),
+    ],
+)
 def test_101_a_certificate_that_is_no_ek_certificate_of_now(
-    node: SimulatedNode, changes: dict[str, Any]
+    node: SimulatedNode, changes: dict[str, Any], reason: Reason
 ) -> None:
     certificate = MANUFACTURER.certify(node.tpm.ek_key.public_key(), **changes)
-    assert why(node.enrol_message(ek_certificate=certificate)) == {Reason.ENROL_EK_CERTIFICATE}
+    reasons = why(node.enrol_message(ek_certificate=certificate))
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, reason}
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
 def test_101_a_certificate_that_is_not_valid_yet(node: SimulatedNode) -> None:
     then = datetime(2019, 1, 1, tzinfo=UTC)
-    assert why(node.enrol_message(), now=then) == {Reason.ENROL_EK_CERTIFICATE}
+    reasons = why(node.enrol_message(), now=then)
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_NOT_YET}
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
@@ -240,13 +247,39 @@ def test_101_a_root_of_the_same_name(node: SimulatedNode) -> None:
     alike = SimulatedManufacturer()
     alike.key = private_key("look-alike")
     certificate = alike.certify(node.tpm.ek_key.public_key())
-    assert why(node.enrol_message(ek_certificate=certificate)) == {Reason.ENROL_EK_CERTIFICATE}
+    reasons = why(node.enrol_message(ek_certificate=certificate))
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_SIGNATURE}
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
-@pytest.mark.parametrize("roots", [(), (b"junk",), (SimulatedManufacturer("other").root(),)])
-def test_101_no_root_that_fits(node: SimulatedNode, roots: tuple[bytes, ...]) -> None:
-    assert why(node.enrol_message(), roots=roots) == {Reason.ENROL_EK_CERTIFICATE}
+def test_101_no_root_that_fits(node: SimulatedNode) -> None:
+    other = Trust(roots=(Certificate.decode(SimulatedManufacturer("other").root()),))
+    reasons = why(node.enrol_message(), trust=other)
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN}
+    reasons = why(node.enrol_message(), trust=NO_TRUST)
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_NO_ROOTS}
+
+
+@pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
+def test_101_intermediates_from_the_chip_count_under_a_root_alone(node: SimulatedNode) -> None:
+    """What a node sends may complete a chain, and never begins one."""
+    root = found("a maker's root")
+    middle = found("a maker's CA", root)
+    certificate = certify(middle, node.tpm.ek_key.public_key())
+    enrol = node.enrol_message(ek_certificate=certificate, ek_intermediates=(middle.der,))
+    assert judge(enrol, trust=trusting([root])).is_allowed
+    assert why(enrol) == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN}
+    own = node.enrol_message(ek_certificate=certificate, ek_intermediates=(middle.der, root.der))
+    assert why(own) == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_ROOT}
+    without = replace(enrol, ek_intermediates=())
+    reasons = {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN}
+    assert why(without, trust=trusting([root])) == reasons
+    bent = replace(enrol, ek_intermediates=(b"junk",))
+    reasons = {Reason.ENROL_EK_CERTIFICATE, Reason.EK_UNREADABLE}
+    assert why(bent, trust=trusting([root])) == reasons
+    many = replace(enrol, ek_intermediates=(middle.der,) * 17)
+    reasons = {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN_WORK}
+    assert why(many, trust=trusting([root])) == reasons
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
@@ -269,16 +302,23 @@ def test_101_a_certificate_of_another_ek(node: SimulatedNode, *, required: bool)
 )
 def test_101_a_certificate_that_is_none(node: SimulatedNode, bend: Any) -> None:
     enrol = node.enrol_message(ek_certificate=bend(node.ek_certificate()))
-    assert why(enrol) == {Reason.ENROL_EK_CERTIFICATE}
+    assert why(enrol) == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_UNREADABLE}
+    assert judge(enrol, require_certificate=False).is_allowed
 
 
 @pytest.mark.attack(number=101, attacker=BENCH, asset=NODE)
-def test_101_a_certificate_whose_key_cannot_be_read(
-    node: SimulatedNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RSAES-OAEP keys of old chips: the chain may hold, and yet nobody knows for which key."""
-    monkeypatch.setattr(crypto, "ek_certificate_spki", lambda _: None)
-    assert why(node.enrol_message()) == {Reason.ENROL_EK_CERTIFICATE}
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32)), id="Ed25519"),
+        pytest.param(ec.derive_private_key(7, ec.SECP256K1()), id="another curve"),
+    ],
+)
+def test_101_a_certificate_whose_key_no_tpm_has(node: SimulatedNode, key: Any) -> None:
+    """The chain holds, and yet nobody knows for which key."""
+    certificate = MANUFACTURER.certify(key.public_key())
+    reasons = why(node.enrol_message(ek_certificate=certificate))
+    assert reasons == {Reason.ENROL_EK_CERTIFICATE, Reason.EK_KEY}
 
 
 def test_a_certificate_that_nobody_asked_for_need_not_chain(node: SimulatedNode) -> None:

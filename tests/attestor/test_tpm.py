@@ -1,16 +1,29 @@
 """The TPM's part, against swtpm: what it certifies, and that nothing stays behind in it."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from tpm2_pytss import TPM2B_PUBLIC, TPMT_PUBLIC
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2B_MAX_NV_BUFFER,
+    TPM2B_NV_PUBLIC,
+    TPM2B_PUBLIC,
+    TPMA_NV,
+    TPMS_NV_PUBLIC,
+    TPMT_PUBLIC,
+)
 from tpm2_pytss.utils import make_credential
 
-from attestor.templates import AK, EK, EK_CERTIFICATE_INDEX
-from attestor.tpm import Tpm, TpmFailed, trim_certificate
+from attestor.templates import AK, EK, EK_CERTIFICATE_INDEX, EK_CHAIN_INDICES
+from attestor.tpm import Tpm, TpmFailed
 from evidence import process_key
 from evidence import tpm as structures
+from evidence.certificate import Certificate
 from evidence.messages import QUOTED_REGISTERS
 
 pytestmark = pytest.mark.swtpm
@@ -55,23 +68,54 @@ def test_no_certificate_is_no_bytes(tpm: Tpm, monkeypatch: pytest.MonkeyPatch) -
     assert tpm.count_handles() == 0
 
 
-DER = bytes.fromhex("30820100") + bytes(256)
+def test_the_certificate_of_the_ca_between_is_in_the_tpm(tpm: Tpm) -> None:
+    (between,) = (Certificate.decode(one) for one in tpm.ek_intermediates())
+    assert between.is_ca
+    assert between.subject == Certificate.decode(tpm.ek_certificate()).issuer
+    assert tpm.count_handles() == 0
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        pytest.param(DER, DER, id="bare"),
-        pytest.param(DER + b"\xff" * 40, DER, id="padded"),
-        pytest.param(bytes.fromhex("10010000001002") + DER, DER, id="TPM 1.2 header"),
-        pytest.param(b"\x30\x02\x05\x00rest", b"\x30\x02\x05\x00", id="short form"),
-        pytest.param(DER[:-1], b"", id="cut short"),
-        pytest.param(b"\xff" * 300, b"", id="never written"),
-        pytest.param(b"", b"", id="empty"),
-    ],
-)
-def test_trimming(content: bytes, expected: bytes) -> None:
-    assert trim_certificate(content) == expected
+def test_an_index_with_something_else_is_sent_as_it_is(
+    tcti: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verifier says what is wrong with it; "no certificate" would be another thing."""
+    monkeypatch.setitem(EK_CERTIFICATE_INDEX, "rsa2048", 0x01800101)
+    with an_index(tcti, 0x01800101, b"no certificate"), Tpm(tcti) as tpm:
+        assert tpm.ek_certificate() == b"no certificate"
+
+
+def test_a_chain_over_several_indices(tcti: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = bytes.fromhex("30030201013003020102")
+    monkeypatch.setattr("attestor.tpm.EK_CHAIN_INDICES", range(0x01800101, 0x01800110))
+    with (
+        an_index(tcti, 0x01800101, chain[:7]),
+        an_index(tcti, 0x01800102, chain[7:] + b"\xff" * 9),
+        an_index(tcti, 0x01800104, chain[:5]),
+        Tpm(tcti) as tpm,
+    ):
+        assert tpm.ek_intermediates() == (chain[:5], chain[5:])
+        assert tpm.count_handles() == 0
+
+
+@contextmanager
+def an_index(tcti: str, number: int, content: bytes) -> Iterator[None]:
+    """Let the TPM have an NV index with this content."""
+    attributes = TPMA_NV.OWNERWRITE | TPMA_NV.OWNERREAD | TPMA_NV.AUTHREAD | TPMA_NV.NO_DA
+    area = TPMS_NV_PUBLIC(
+        nvIndex=number, nameAlg=TPM2_ALG.SHA256, attributes=attributes, dataSize=len(content)
+    )
+    with ESAPI(tcti) as esys:
+        index = esys.nv_define_space(b"", TPM2B_NV_PUBLIC(nvPublic=area))
+        esys.nv_write(index, TPM2B_MAX_NV_BUFFER(content), auth_handle=ESYS_TR.OWNER)
+    yield
+    with ESAPI(tcti) as esys:
+        esys.nv_undefine_space(esys.tr_from_tpmpublic(number))
+
+
+def test_no_chain_is_no_certificates(tpm: Tpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attestor.tpm.EK_CHAIN_INDICES", range(0x01C00180, 0x01C00182))
+    assert tpm.ek_intermediates() == ()
+    assert tpm.count_handles() == 0
 
 
 def test_attestation_key_is_restricted_and_of_the_endorsement_hierarchy(tpm: Tpm) -> None:

@@ -33,7 +33,7 @@ def plain(value: object) -> object:
 def test_the_sample_lists_every_option_with_its_default() -> None:
     sample = SAMPLE.read_text()
     required = tomllib.loads(sample)
-    defaults = tomllib.loads(re.sub(r"(?m)^# ([a-z_]+ = )", r"\1", sample))
+    defaults = tomllib.loads(re.sub(r"(?m)^# ([a-z0-9_]+ = )", r"\1", sample))
     expected = {
         one.name: plain(one.default) for one in fields(Config) if one.default is not MISSING
     }

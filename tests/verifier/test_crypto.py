@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from evidence import tpm
+from evidence.certificate import Certificate, trim
 from tests.shared_vectors import VECTORS
-from tests.simulated_node import MANUFACTURER, NOW, SimulatedNode, ecc_public, private_key, sign
+from tests.simulated_node import SimulatedNode, ecc_public, private_key, sign
 from verifier import crypto
 from verifier.crypto import ENTROPY_BYTES, make_credential
 
@@ -99,56 +98,8 @@ def test_a_real_signature(name: str) -> None:
 def test_a_real_endorsement_key_and_its_certificate() -> None:
     folder = VECTORS / "generated-swtpm"
     public = tpm.Public.decode((folder / "ek_rsa2048.tpm2b_public").read_bytes()[2:])
-    der = (folder / "ek_rsa2048.cert.nv.der").read_bytes()
-    der = der[: 4 + int.from_bytes(der[2:4])]
-    assert crypto.spki(public) == crypto.ek_certificate_spki(der)
-    issuer = x509.load_pem_x509_certificate((folder / "issuercert.pem").read_bytes())
-    root = issuer.public_bytes(serialization.Encoding.DER)
-    at = x509.load_der_x509_certificate(der).not_valid_before_utc
-    assert crypto.ek_certificate_flaw(der, roots=[root], at=at) == ""
-
-
-@needs_vectors
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", ["st_ecdsa_sha256.der"])
-def test_an_endorsement_certificate_of_a_vendor(name: str) -> None:
-    """ST's: certificatePolicies is critical in the CA's certificate."""
-    der = (VECTORS / "keylime" / "certs" / name).read_bytes()
-    roots = []
-    for path in sorted((VECTORS / "keylime" / "tpm_cert_store").rglob("*.pem")):
-        try:
-            one = x509.load_pem_x509_certificate(path.read_bytes())
-        except ValueError:
-            continue
-        roots.append(one.public_bytes(serialization.Encoding.DER))
-    at = x509.load_der_x509_certificate(der).not_valid_before_utc
-    assert crypto.ek_certificate_flaw(der, roots=roots, at=at) == ""
-    assert crypto.ek_certificate_flaw(der, roots=[MANUFACTURER.root()], at=at) != ""
-
-
-@needs_vectors
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_no_certificate_of_the_vectors_raises() -> None:
-    """Platform certificates, CA certificates, keys that cannot be read: flaws, not errors."""
-    paths = [
-        path
-        for path in VECTORS.rglob("*")
-        if path.suffix in {".der", ".cer", ".pem", ".crt"} and path.is_file()
-    ]
-    assert len(paths) > 100
-    for path in paths:
-        data = path.read_bytes()
-        assert crypto.ek_certificate_flaw(data, roots=[MANUFACTURER.root()], at=NOW) != ""
-        crypto.ek_certificate_spki(data)
-
-
-@needs_vectors
-def test_the_certificate_of_a_ca_is_no_ek_certificate() -> None:
-    pem = (VECTORS / "keylime" / "certs" / "not_an_ek_infineon_intermediate.pem").read_bytes()
-    certificate = x509.load_pem_x509_certificate(pem)
-    der = certificate.public_bytes(serialization.Encoding.DER)
-    at = certificate.not_valid_before_utc
-    assert crypto.ek_certificate_flaw(der, roots=[der], at=at) != ""
+    der = trim((folder / "ek_rsa2048.cert.nv.der").read_bytes())
+    assert crypto.spki(public) == crypto.certified_spki(Certificate.decode(der).spki)
 
 
 # Signatures

@@ -6,17 +6,18 @@ The simulated node says what its author believes of a TPM; here a TPM says it.
 from collections.abc import Iterator
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from attestor.tpm import Tpm, TpmFailed
+from evidence.certificate import Certificate
 from evidence.messages import Activation
 from swtpm import Manufacturer, SoftwareTpm
 from tests.real_node import RealNode
 from tests.simulated_node import sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected
+from verifier.certificates import read_file
 from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.endorsement import Trust
 from verifier.enrolment import Allowed, ek_hash, judge_enrolment, verify_answer
 
 pytestmark = pytest.mark.swtpm
@@ -33,14 +34,9 @@ def node(chip: Tpm) -> RealNode:
     return RealNode(chip)
 
 
-def roots(manufacturer: Manufacturer) -> tuple[bytes, ...]:
-    """Return the manufacturer's certificates, DER: those of its intermediates too."""
-    files = (manufacturer.root_file, manufacturer.intermediate_file)
-    return tuple(
-        one.public_bytes(Encoding.DER)
-        for file in files
-        for one in x509.load_pem_x509_certificates(file.read_bytes())
-    )
+def trust(manufacturer: Manufacturer) -> Trust:
+    """Return the manufacturer's root: the CA under it the TPM has to send."""
+    return Trust(roots=tuple(map(Certificate.decode, read_file(manufacturer.root_file))))
 
 
 def test_enrolment(node: RealNode, manufacturer: Manufacturer) -> None:
@@ -50,9 +46,9 @@ def test_enrolment(node: RealNode, manufacturer: Manufacturer) -> None:
         holder=None,
         ek_holder="",
         inventory={Allowed(ek_hash=ek_hash(enrol.ek_public), node=node.name)},
-        roots=roots(manufacturer),
+        trust=trust(manufacturer),
         require_certificate=True,
-        now=x509.load_der_x509_certificate(enrol.ek_certificate).not_valid_before_utc,
+        now=Certificate.decode(enrol.ek_certificate).not_before,
     )
     assert judged.is_allowed
     secret = sha256(b"secret")
