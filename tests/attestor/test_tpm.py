@@ -19,7 +19,7 @@ from tpm2_pytss import (
 )
 from tpm2_pytss.utils import make_credential
 
-from attestor.templates import AK, EK, EK_CERTIFICATE_INDEX, EK_CHAIN_INDICES
+from attestor.templates import AK, EK, EK_CERTIFICATE_INDEX
 from attestor.tpm import Tpm, TpmFailed
 from evidence import process_key
 from evidence import tpm as structures

@@ -172,7 +172,8 @@ def test_certificates_of_real_makers(  # noqa: PLR0913, PLR0917 - a row of the t
     found_status, answer = ask(VECTORS / name, "--roots", store, *options)
     assert reasons(answer) == findings
     assert found_status == status
-    assert answer["verdict"] == ("accepted" if status == YES else "rejected")
+    verdicts = {YES: "accepted", NO: "rejected", MISUSED: "malformed"}
+    assert answer["verdict"] == verdicts[status]
     assert set(answer) == {
         "verdict", "findings", "manufacturer", "model", "version", "ek_hash",
     }  # fmt: skip
@@ -319,7 +320,7 @@ def test_forms_of_a_certificate(ask: Ask, home: Path, content: bytes) -> None:
 def test_a_file_that_is_no_certificate(ask: Ask, home: Path, content: bytes) -> None:
     (home / "ek").write_bytes(content)
     status, answer = ask(*options(home))
-    assert (status, answer["verdict"]) == (MISUSED, "rejected")
+    assert (status, answer["verdict"]) == (MISUSED, "malformed")
     assert reasons(answer) == {"ek.certificate-unreadable"}
     assert answer["ek_hash"] is None
 
@@ -374,4 +375,6 @@ def test_words_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["check-ek", "--quiet", *map(str, options(home))]) == YES
     assert capsys.readouterr().out == ""
     assert main(["check-ek", "--quiet", *map(str, options(home)[:3])]) == NO
-    assert capsys.readouterr().out.startswith("finding  ek.chain-incomplete")
+    said = capsys.readouterr().out
+    assert said.startswith("finding  ek.chain-incomplete")
+    assert "next      put that certificate" in said
