@@ -14,7 +14,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.ENROL_CHALLENGE: "attestor enrol",
     Reason.ENROL_ANSWER: "attestor enrol",
     "enrol": "attestor ek",
-    Reason.EK_CHAIN: "put that certificate, as its maker publishes it, into `ek_roots` or --intermediates",
+    Reason.EK_CHAIN: "put that certificate of its maker into `ek_roots` or --intermediates",
     Reason.EK_ROOT: "put the TPM manufacturer's root into `ek_roots` or --roots",
     Reason.EK_NO_ROOTS: "put the TPM manufacturer's root into `ek_roots` or --roots",
     Reason.EK_SHA1: "`allow_sha1_certificates = true`, or check-ek --allow-sha1, for an old chip",
