@@ -130,9 +130,7 @@ class Name:
         """Return the name in an element."""
         parts = []
         for part in one.expect(der.SEQUENCE, "name").children():
-            attributes = part.expect(der.SET, "relative name").children()
-            if not attributes:
-                raise Malformed("expected an attribute in a relative name")
+            attributes = _members(part.expect(der.SET, "relative name"), "relative name", 1, 4)
             parts.append(tuple(_attribute(attribute) for attribute in attributes))
         return cls(der=one.whole, parts=tuple(parts))
 

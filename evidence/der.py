@@ -7,7 +7,7 @@ nobody here demands, since vendors break them: the order of a SET's members, and
 value is left out.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from evidence.cursor import Cursor
 from evidence.malformed import Malformed
@@ -19,13 +19,16 @@ SEQUENCE, SET = 0x30, 0x31
 MOST_LENGTH_BYTES = 3
 """Of a long length: 16 MiB, more than any reader here takes."""
 
+MOST_ELEMENTS = 32
+"""One after the other. Certificates have no more than 12 extensions, or 10 parts of a name."""
+
 _SMALL_BYTES = 4
+_MOST_OID_BYTES = 64
 _LONG = 0x80
 _HIGH_TAG = 0x1F
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One element of DER."""
 
     tag: int
@@ -48,8 +51,10 @@ class Element:
 def elements(data: bytes) -> tuple[Element, ...]:
     """Return the elements that `data` consists of."""
     cursor = Cursor(data)
-    found = []
+    found: list[Element] = []
     while not cursor.is_at_end():
+        if len(found) == MOST_ELEMENTS:
+            raise Malformed(f"expected at most {MOST_ELEMENTS} elements one after the other")
         found.append(read_element(cursor))
     return tuple(found)
 
@@ -125,6 +130,8 @@ def octets(content: bytes, *, spare: int = 0) -> bytes:
 
 def oid(content: bytes) -> str:
     """Return an OBJECT IDENTIFIER in dots."""
+    if len(content) > _MOST_OID_BYTES:
+        raise Malformed(f"expected an object identifier of at most {_MOST_OID_BYTES} bytes")
     arcs: list[int] = []
     arc, is_within = 0, False
     for byte in content:
@@ -135,7 +142,7 @@ def oid(content: bytes) -> str:
         if not is_within:
             arcs.append(arc)
             arc = 0
-    if not arcs or is_within or max(arcs) >> 128:
+    if not arcs or is_within:
         raise Malformed("expected an object identifier")
     first = min(arcs[0] // 40, 2)
     return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))

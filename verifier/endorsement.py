@@ -9,7 +9,7 @@ of whose meaning anybody here relies on), and whether the TPM says the same make
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from evidence import Malformed
@@ -239,6 +239,8 @@ def name_text(name: Name) -> str:
 
 
 def _validity(one: Certificate, at: datetime) -> Iterator[Finding]:
+    if one.not_before <= at <= one.not_after:
+        return
     what, found = name_text(one.subject), at.isoformat()
     if at < one.not_before:
         expected = f"a time from {one.not_before.isoformat()} on"
@@ -257,12 +259,12 @@ def _extensions(one: Certificate) -> Iterator[Finding]:
 
 
 def _signature_algorithm(one: Certificate, trust: Trust) -> Iterator[Finding]:
-    what, found = name_text(one.subject), label(one.algorithm)
     if one.algorithm not in crypto.SIGNATURE_ALGORITHMS or one.parameters:
+        what, found = name_text(one.subject), label(one.algorithm)
         expected = "RSA PKCS #1 v1.5 or ECDSA, with SHA-256, SHA-384 or SHA-512"
         yield Finding(reason=Reason.EK_ALGORITHM, what=what, expected=expected, found=found)
     elif one.algorithm == crypto.SHA1_WITH_RSA and not trust.allow_sha1:
-        expected, found = "SHA-256 or longer", "SHA-1"
+        what, expected, found = name_text(one.subject), "SHA-256 or longer", "SHA-1"
         yield Finding(reason=Reason.EK_SHA1, what=what, expected=expected, found=found)
 
 
@@ -344,7 +346,9 @@ class _Search:
 
     def _is_issuer(self, path: Path, issuer: Certificate) -> bool:
         """Say whether it may have issued the last one of the path, and has; note why not."""
-        flaws = list(_issuer(path, issuer, self.at))
+        flaws = [
+            replace(flaw, what=name_text(issuer.subject)) for flaw in _issuer(path, issuer, self.at)
+        ]
         if not flaws and not self.signatures_left:
             expected = f"a chain that is found with {MOST_SIGNATURES} signatures"
             flaws.append(Finding(reason=Reason.EK_CHAIN_WORK, expected=expected))
@@ -360,22 +364,22 @@ def _is_own_issuer(one: Certificate) -> bool:
 
 
 def _issuer(path: Path, issuer: Certificate, at: datetime) -> Iterator[Finding]:
-    """Judge all of an issuer but its signature."""
-    what, child = name_text(issuer.subject), path[-1]
+    """Judge all of an issuer but its signature; the caller says whose flaws they are."""
+    child = path[-1]
     if child.authority_key and issuer.subject_key not in (b"", child.authority_key):
         expected, found = f"key {child.authority_key.hex()}", issuer.subject_key.hex()
-        yield Finding(reason=Reason.EK_ISSUER_KEY, what=what, expected=expected, found=label(found))
+        yield Finding(reason=Reason.EK_ISSUER_KEY, expected=expected, found=label(found))
     if not issuer.is_ca or not (issuer.key_usage is None or KEY_CERT_SIGN in issuer.key_usage):
         expected = "a CA whose key may sign certificates"
-        yield Finding(reason=Reason.EK_ISSUER, what=what, expected=expected)
+        yield Finding(reason=Reason.EK_ISSUER, expected=expected)
     below = sum(not _is_own_issuer(one) for one in path[1:])
     if issuer.path_length is not None and below > issuer.path_length:
         expected, found = f"at most {issuer.path_length} CAs under it", str(below)
-        yield Finding(reason=Reason.EK_PATH_LENGTH, what=what, expected=expected, found=found)
+        yield Finding(reason=Reason.EK_PATH_LENGTH, expected=expected, found=found)
     usages = issuer.extended_key_usage
     if usages is not None and EK_CERTIFICATE not in usages:
         expected, found = f"extended key usage {EK_CERTIFICATE}, or any", label(", ".join(usages))
-        yield Finding(reason=Reason.EK_ISSUER_USAGE, what=what, expected=expected, found=found)
+        yield Finding(reason=Reason.EK_ISSUER_USAGE, expected=expected, found=found)
     yield from _validity(issuer, at)
     yield from _extensions(issuer)
     yield from _constrained(issuer, path)
@@ -397,15 +401,14 @@ def _constrained(issuer: Certificate, path: Path) -> Iterator[Finding]:
     constraints = (*issuer.permitted, *issuer.excluded)
     if not constraints:
         return
-    what = name_text(issuer.subject)
     if any(one.form != DIRECTORY_NAME for one in constraints):
         expected = "constraints on directory names alone"
-        yield Finding(reason=Reason.EK_NAME, what=what, expected=expected)
+        yield Finding(reason=Reason.EK_NAME, expected=expected)
         return
     for name in (name for one in path for name in _names(one)):
         if not _is_permitted(name, issuer):
             expected, found = "a name that it may issue for", name_text(name)
-            yield Finding(reason=Reason.EK_NAME, what=what, expected=expected, found=found)
+            yield Finding(reason=Reason.EK_NAME, expected=expected, found=found)
 
 
 def _names(one: Certificate) -> Iterator[Name]:

@@ -7,6 +7,7 @@ Nothing is issued to an EK that is not in it, whatever its certificate.
 import hashlib
 import hmac
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -201,19 +202,21 @@ def _certificate(
         yield Finding(reason=Reason.ENROL_EK_CERTIFICATE_KEY, expected=expected, found=found)
     elif is_required:
         try:
-            more = _intermediates(enrol)
-            given = replace(trust, intermediates=(*trust.intermediates, *more))
+            given = replace(trust, intermediates=(*trust.intermediates, *_intermediates(enrol)))
             verify_endorsement(leaf, trust=given, at=now)
-        except (Malformed, Rejected) as error:
-            yield from _not_trusted(error)
+        except Rejected as rejected:
+            yield from _not_trusted(rejected)
 
 
-def _intermediates(enrol: Enrol) -> list[Certificate]:
+def _intermediates(enrol: Enrol) -> Iterator[Certificate]:
+    """Yield those that the node sent and that can be read: a chain may do without the others."""
     count = len(enrol.ek_intermediates)
     if count > MOST_INTERMEDIATES:
         expected, found = f"at most {MOST_INTERMEDIATES} intermediates", str(count)
         raise reject(Reason.EK_CHAIN_WORK, expected=expected, found=found)
-    return [Certificate.decode(one) for one in enrol.ek_intermediates]
+    for one in enrol.ek_intermediates:
+        with suppress(Malformed):
+            yield Certificate.decode(one)
 
 
 def _not_trusted(why: Malformed | Rejected) -> Iterator[Finding]:

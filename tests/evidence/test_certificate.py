@@ -19,7 +19,7 @@ from evidence.certificate import (
     split,
     trim,
 )
-from tests.makers import certify, device, found
+from tests.makers import certify, device, distinguished, found
 from tests.shared_vectors import VECTORS, needs_vectors
 
 FOLDERS = (
@@ -265,6 +265,10 @@ def extensions(*ones: bytes) -> bytes:
     return der.encode(0xA3, der.encode(der.SEQUENCE, b"".join(ones)))
 
 
+FIVE = [
+    x509.NameAttribute(x509.ObjectIdentifier(f"2.23.133.2.{number}"), "x") for number in range(5)
+]
+LONG_OID = der.encode(der.SEQUENCE, der.encode(der.OID, b"\x81" * 64 + b"\x01"))
 TIME = b"\x17\x0d200101000000Z"
 CONSTRAINTS = extension("2.5.29.19", bytes.fromhex("30030101ff"))
 
@@ -362,6 +366,32 @@ def test_101_a_name_of_ten_thousand_bytes_is_not_read() -> None:
     data = certify(ROOT, device=device(model="x" * 10_000))
     assert len(data) > MOST_CERTIFICATE_BYTES
     with pytest.raises(Malformed, match="at most"):
+        Certificate.decode(data)
+
+
+@pytest.mark.attack(
+    number=101, attacker="the owner of another TPM", asset="the verifier's time and memory"
+)
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(certify(ROOT, subject=distinguished(*["x"] * 33)), id="parts of a name"),
+        pytest.param(
+            certify(ROOT, device=x509.Name([x509.RelativeDistinguishedName(FIVE)])),
+            id="attributes of a part",
+        ),
+        pytest.param(
+            certify(ROOT, names=[x509.DNSName(f"{n}.example") for n in range(33)]), id="names"
+        ),
+        pytest.param(rebuilt([*FIELDS[:7], extensions(*[CONSTRAINTS] * 33)]), id="extensions"),
+        pytest.param(
+            rebuilt([*FIELDS[:7], extensions(extension("2.5.29.37", LONG_OID))]), id="identifier"
+        ),
+    ],
+)
+def test_101_more_parts_than_any_certificate_has(data: bytes) -> None:
+    """What takes long to read is not read."""
+    with pytest.raises(Malformed, match=r"at most|members"):
         Certificate.decode(data)
 
 
