@@ -49,6 +49,8 @@ class World:
     directory: Path
     config: Path
     """The verifier's configuration."""
+    boot: Callable[[str], VirtualMachine]
+    """Boot the machine with this at the end of the kernel's command line."""
     machine: VirtualMachine
     manufacturer: Manufacturer
     recorder: Recorder
@@ -61,11 +63,14 @@ class World:
 
     @classmethod
     @contextmanager
-    def build(cls, *, kernel: str, firmware: bool = False, append: str = "") -> Iterator["World"]:
+    def build(
+        cls, *, kernel: str, firmware: bool = False, append: str = "", minimum: str = "lab"
+    ) -> Iterator["World"]:
         """Set everything up, let scenes be played, and end what was started.
 
         With `firmware` the machine boots a signed image through UEFI firmware; `append` goes to
-        the end of the kernel's command line.
+        the end of the kernel's command line. `minimum` is the level that the payment program must
+        have, and that the relying party asks for.
         """
         directory = BUILD / "demo"
         shutil.rmtree(directory, ignore_errors=True)
@@ -77,7 +82,7 @@ class World:
             say("a verifier, its CA and its inventory")
             config = _make_verifier(directory, manufacturer, tpm)
             port = stack.enter_context(_running("verifier", directory, _serve(config)))
-            _load_policy(config, kernel)
+            _load_policy(config, kernel, minimum)
             keys = directory / "verifier"
             recorder = stack.enter_context(
                 Recorder(
@@ -89,15 +94,16 @@ class World:
             )
             say("a relying party")
             ledger_port = stack.enter_context(
-                _running("ledger", directory, _relying_party(keys, recorder.port))
+                _running("ledger", directory, _relying_party(keys, recorder.port, minimum))
             )
             say(f"a machine with kernel {kernel}, in software: this takes a few seconds")
             services = {
                 ("10.0.2.100", 8443): recorder.port,
                 ("10.0.2.101", 8444): ledger_port,
             }
-            machine = stack.enter_context(
-                VirtualMachine.boot(
+
+            def boot(append: str) -> VirtualMachine:
+                return VirtualMachine.boot(
                     tpm=tpm,
                     kernel=kernel,
                     services=services,
@@ -105,15 +111,17 @@ class World:
                     append=append,
                     firmware=Firmware.at() if firmware else None,
                 )
-            )
+
             world = cls(
                 directory=directory,
                 config=config,
-                machine=machine,
+                boot=boot,
+                machine=boot(append),
                 manufacturer=manufacturer,
                 recorder=recorder,
                 ledger_port=ledger_port,
             )
+            stack.callback(world.switch_off)
             say("the attestor in it: it enrols its TPM and shows what has run")
             world.start_attestor()
             yield world
@@ -132,16 +140,33 @@ class World:
         """Return what the verifier publishes of itself."""
         return json.loads(self.recorder.ask("/v1/trust-domain")[1])
 
+    def reboot(self, append: str = "") -> None:
+        """Switch the machine off and on again; nothing has been started in it."""
+        self.switch_off()
+        self.machine = self.boot(append)
+
+    def switch_off(self) -> None:
+        """Switch the machine off, in order."""
+        self.machine.stop()
+
     def start_attestor(self) -> None:
         """Start the attestor and wait until its node is accepted."""
+        self.serve_attestor()
+        self.wait_for(self._is_accepted, "the node to be accepted")
+
+    def serve_attestor(self) -> None:
+        """Start the attestor."""
         self.machine.start(
             "/usr/bin/attestor serve",
             output="/run/attestor.log",
             user="attestor",
             capabilities=CAPABILITIES,
         )
+
+    def wait_for(self, question: Callable[[], T], what: str) -> T:
+        """Wait for something that the attestor brings about; return it."""
         try:
-            self.wait(self._is_accepted, START_SECONDS, "the node to be accepted")
+            return self.wait(question, START_SECONDS, what)
         except Failed as failure:
             said = self.machine.run("tail -n 20 /run/attestor.log").output
             raise Failed(f"{failure}; the attestor said:\n{said}") from failure
@@ -246,7 +271,7 @@ def _references(kernel: str) -> list[Path]:
     return [*(made / f"{name}.toml" for name in sets), kernels]
 
 
-def _load_policy(config: Path, kernel: str) -> None:
+def _load_policy(config: Path, kernel: str, minimum: str) -> None:
     """Tell the verifier which files, which kernel policy and which workload are accepted."""
     rules = config.parent / "ima-policy"
     rules.write_bytes(kernel_policy.render())
@@ -254,18 +279,22 @@ def _load_policy(config: Path, kernel: str) -> None:
     references = [str(path) for path in _references(kernel)]
     run_verifier("reference", "put", *references, *ending)
     run_verifier("kernel-policy", "put", str(rules), *ending)
-    run_verifier("workload", "put", str(HERE / "policy" / "payments.toml"), *ending)
+    workload = config.parent / "payments.toml"
+    text = (HERE / "policy" / "payments.toml").read_text()
+    workload.write_text(text.replace('minimum = "lab"', f'minimum = "{minimum}"'))
+    run_verifier("workload", "put", str(workload), *ending)
 
 
 def _serve(config: Path) -> list[str | Path]:
     return [PROGRAMS / "verifier", "serve", "--config", config]
 
 
-def _relying_party(keys: Path, verifier_port: int) -> list[str | Path]:
+def _relying_party(keys: Path, verifier_port: int, minimum: str) -> list[str | Path]:
+    allowed = ["--allow-lab"] if minimum == "lab" else []
     return [
         sys.executable, HERE / "relying_party.py", "--cert", keys / "ledger.pem",
         "--key", keys / "ledger.key", "--keys-url", f"https://127.0.0.1:{verifier_port}/v1/keys",
-        "--ca", keys / "ca.pem", "--audience", LEDGER, "--minimum", "lab", "--allow-lab",
+        "--ca", keys / "ca.pem", "--audience", LEDGER, "--minimum", minimum, *allowed,
     ]  # fmt: skip
 
 
