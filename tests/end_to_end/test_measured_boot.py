@@ -27,7 +27,7 @@ def test_a_known_boot_is_of_level_l1_and_another_command_line_is_refused() -> No
     with World.build(kernel="6.12", firmware=True, minimum="L1") as world:
         # (1) Nobody has judged the boot: the node is accepted, and its level is too low.
         early = _ask(world, "payments", UNIT, "/usr/bin/payments", "early")
-        assert early.reasons == (Reason.PROCESS_LEVEL,)
+        assert early.reasons == (Reason.PROCESS_LEVEL,), early
 
         # (2) The boot is declared good: from now on it is the only good one.
         log, policy = world.directory / "event-log", world.directory / "boot-policy.toml"
