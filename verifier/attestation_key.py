@@ -82,12 +82,26 @@ def verify_public(
         expected = "RSA of 2048, 3072 or 4096 bits, ECC P-256, P-384 or P-521"
         found = f"type {public.type:#x}, size {public.size}"
         findings += (Finding(reason=reason, what="key", expected=expected, found=found),)
+    elif crypto.is_flawed(key):
+        findings += (_flaw(reason),)
     if key is None or findings:
         raise Rejected(findings)
     under_endorsement = public.qualified_name(tpm.hierarchy_name(tpm.RH_ENDORSEMENT))
     return AttestationKey(
         public=public, key=key, name=public.name(), qualified_name=under_endorsement
     )
+
+
+def verify_sound(key: crypto.PublicKey, reason: Reason) -> crypto.PublicKey:
+    """Return a key that has no attributes; raise Rejected where others can compute its secret."""
+    if crypto.is_flawed(key):
+        raise Rejected([_flaw(reason)])
+    return key
+
+
+def _flaw(reason: Reason) -> Finding:
+    found = "one that can be factored (CVE-2017-15361)"
+    return Finding(reason=reason, what="key", expected="a sound modulus", found=found)
 
 
 def _misfits(public: tpm.Public, reason: Reason, hashes: tuple[int, ...]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from verifier.attestation_key import (
     scheme_of,
     schemes_of,
     verify_public,
+    verify_sound,
 )
 from verifier.check_log import check_log, detail
 from verifier.event_log import judge_event_log
@@ -297,6 +298,7 @@ def _read_key(case: _Case) -> _Key:
     found = f"PEM, {crypto.label_of(key)}"
     expected = "a public area, whose attributes say what the key signs"
     case.settle(Finding(reason=Reason.QUOTE_AK_UNCHECKED, expected=expected, found=found))
+    verify_sound(key, Reason.QUOTE_AK)
     return _Key(key=key, schemes=schemes_of(crypto.type_of(key), hashes), public=None)
 
 

@@ -310,12 +310,17 @@ def is_certificate_signature(issuer: bytes, algorithm: str, signature: bytes, tb
 
 
 def is_factorable(spki: bytes) -> bool:
+    """Say whether a certified key has the mark of a flawed generator: see `is_flawed`."""
+    key = _certified_key(spki)
+    return key is not None and is_flawed(key)
+
+
+def is_flawed(key: PublicKey) -> bool:
     """Say whether an RSA key has the mark of Infineon's flawed generator (CVE-2017-15361, ROCA).
 
     Modulo each of many small primes, such a modulus is a power of 65537. Another one is so with
     a chance of less than 2^-27 (Nemec et al., The Return of Coppersmith's Attack, section 3).
     """
-    key = _certified_key(spki)
     if not isinstance(key, rsa.RSAPublicKey):
         return False
     modulus = key.public_numbers().n

@@ -1,6 +1,7 @@
 """Which keys may sign evidence, and that the key's scheme decides, never the message."""
 
 import hashlib
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.simulated_node import (
 )
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected, crypto
-from verifier.attestation_key import STRONG, schemes_of, verify_ak, verify_public
+from verifier.attestation_key import STRONG, schemes_of, verify_ak, verify_public, verify_sound
 
 each_kind = pytest.mark.parametrize("kind", [pytest.param(AK_KINDS[n], id=n) for n in AK_KINDS])
 RSA = AK_KINDS["RSA 2048, RSASSA, SHA-256"]
@@ -127,6 +128,24 @@ def test_keys_that_may_not_sign_evidence(name: str) -> None:
     with pytest.raises(Rejected) as rejection:
         verify_ak(replace(public, **changes).encode(), Reason.ENROL_AK)
     assert {one.reason for one in rejection.value.findings} == {Reason.ENROL_AK}
+
+
+def test_a_key_of_a_flawed_generator() -> None:
+    """CVE-2017-15361: modulo each small prime, the modulus is a power of 65537."""
+    product = math.prod(n for n in range(3, 168) if all(n % m for m in range(2, n)))
+    modulus = pow(65537, 4242, product) + product * ((1 << 2047) // product + 1)
+    modulus += product * (not modulus & 1)
+    _, public = make_ak("one", RSA)
+    flawed = replace(public, unique=(modulus.to_bytes(256, "big"),))
+    key = crypto.public_key(flawed)
+    assert key is not None
+    for refused in (
+        lambda: verify_ak(flawed.encode(), Reason.ENROL_AK),
+        lambda: verify_sound(key, Reason.ENROL_AK),
+    ):
+        with pytest.raises(Rejected) as rejection:
+            refused()
+        assert {one.reason for one in rejection.value.findings} == {Reason.ENROL_AK}
 
 
 def test_exponent_65537_written_out() -> None:
