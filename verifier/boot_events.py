@@ -51,7 +51,7 @@ _BLOB_BYTES = 16
 """UEFI_PLATFORM_FIRMWARE_BLOB: where it lies and how long it is, 8 bytes each."""
 _SHOWN_VALUE_BYTES = 64
 _MOST_TEXT_BYTES = 1 << 14
-"""What is longer is shown as so many bytes; menus of GRUB have up to 10 kB."""
+"""Of an event that is shown as more than so many bytes; menus of GRUB have up to 10 kB."""
 _UTF16_BYTES = 2
 
 
@@ -90,6 +90,8 @@ def _is_command_line(event: Event) -> bool:
 
 def command_line_of(event: Event) -> str | None:
     """Return the command line that was measured, if the log holds it and the digest is its."""
+    if len(event.data) > _MOST_TEXT_BYTES:
+        return None
     for prefix in GRUB_COMMAND_LINE:
         text = event.data.removeprefix(prefix).removesuffix(b"\0")
         if event.data.startswith(prefix) and is_digest_of(event, text):
@@ -106,10 +108,12 @@ def event_label(event: Event) -> str:
 
 
 def _told(event: Event) -> str:
-    if event.type in IMAGES:
-        return _image(event.data)
     if event.type in (EFI_VARIABLE_DRIVER_CONFIG, EFI_VARIABLE_AUTHORITY):
         return _variable(event)
+    if len(event.data) > _MOST_TEXT_BYTES:
+        return f"type {event.type:#x}, {len(event.data)} bytes"
+    if event.type in IMAGES:
+        return _image(event.data)
     if event.type in _BLOBS and len(event.data) == _BLOB_BYTES:
         base, size = (int.from_bytes(event.data[at : at + 8], "little") for at in (0, 8))
         return f"{_BLOBS[event.type]} at {base:#x}, {size} bytes"
@@ -134,8 +138,6 @@ def _text(data: bytes) -> str:
 
     Of UTF-16 only what is ASCII: any bytes are some text in it.
     """
-    if len(data) > _MOST_TEXT_BYTES:
-        return ""
     text = _decoded(data.removesuffix(b"\0"), "utf-8")
     if text is None or "\0" in text:
         text = _decoded(data.removesuffix(bytes(_UTF16_BYTES)), "utf-16-le")

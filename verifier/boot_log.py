@@ -30,7 +30,7 @@ from verifier.event_log import (
 )
 from verifier.node import Checkpoint
 from verifier.policy import BootPolicy, Policy
-from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
+from verifier.reasons import Finding, Reason, Rejected, label, reject, sha256_text
 from verifier.replay import ReplayedList
 
 BANK = "sha256"
@@ -43,8 +43,10 @@ PHASE_REGISTER = 11
 """Sections of a unified kernel image, then systemd-pcrphase's words, which are in no log."""
 OPEN_REGISTERS = (1, 3, 5, 6)
 """Not judged unless the policy has a table: settings, partitions, the maker's own."""
+MOST_UNKNOWN = 48
+"""Unknown events that are told one by one."""
 MOST_EXPECTED = 4
-"""Digests or command lines in one finding."""
+"""Digests in one finding."""
 
 _REASONS = {
     Kind.VARIABLE: Reason.BOOT_VARIABLE,
@@ -235,31 +237,36 @@ def judge_boot(
 
     `registers` are those that the log answers for: an event in another quoted one is refused.
     """
-    # (1) Nothing unknown has extended a judged register, and nothing at all one of others.
-    findings = [*_judge_events(sound, policy, registers)]
-    # (2) Secure Boot was on when the keys were measured, where that is demanded.
-    findings += _judge_secure_boot(sound, policy)
-    # (3) Firmware came to its end, started something, and left the machine to it.
+    # (1) Secure Boot was on when the keys were measured, where that is demanded.
+    findings = [*_judge_secure_boot(sound, policy)]
+    # (2) Firmware came to its end, started something, and left the machine to it.
     findings += _judge_course(sound)
-    # (4) The kernel was given a known command line; (1) has refused any other.
-    if all(one.reason is not Reason.BOOT_COMMAND_LINE for one in findings):
+    # (3) Nothing unknown has extended a judged register, and nothing at all one of others.
+    unknown = tuple(_unknown_events(sound, policy, registers))
+    told = [_tell(*one, policy, registers) for one in unknown[:MOST_UNKNOWN]]
+    findings += told
+    if len(unknown) > MOST_UNKNOWN:
+        rest = f"{len(unknown) - MOST_UNKNOWN} more"
+        findings.append(Finding(reason=Reason.BOOT_EVENT, what="and more", found=rest))
+    # (4) The kernel was given a known command line; (3) has refused any other.
+    if all(one.reason is not Reason.BOOT_COMMAND_LINE for one in told):
         findings += _judge_command_line(sound, policy, registers)
-    return capped(findings)
+    return tuple(findings)
 
 
-def _judge_events(
+def _unknown_events(
     sound: SoundLog, policy: BootPolicy, registers: Collection[int]
-) -> Iterator[Finding]:
-    known = {one: _known(policy, one) for one in registers if _is_judged(policy, one)}
+) -> Iterator[tuple[int, Event]]:
+    """Yield index and event of what the policy does not know; no quote shows other registers."""
+    known = {
+        one: _known(policy, one) if one in registers else set[bytes]()
+        for one in QUOTED_REGISTERS
+        if _is_judged(policy, one)
+    }
     for index, event in enumerate(sound.log.events):
-        if not event.is_measured or event.register not in QUOTED_REGISTERS:
-            continue  # no quote shows the others, so nothing is known of them
-        if event.register not in registers:
-            what = f"event {index} of register {event.register}"
-            expected = "none in a register of the measurement list or the attestor"
-            yield Finding(reason=Reason.BOOT_EVENT, what=what, expected=expected)
-        elif event.register in known and digest_of(event) not in known[event.register]:
-            yield _unknown(index, event, policy)
+        is_judged = event.is_measured and event.register in known
+        if is_judged and digest_of(event) not in known[event.register]:
+            yield index, event
 
 
 def is_secure(sound: SoundLog) -> bool:
@@ -313,7 +320,12 @@ def _forms(line: str, register: int) -> tuple[bytes, ...]:
     return forms.get(register, ())
 
 
-def _unknown(index: int, event: Event, policy: BootPolicy) -> Finding:
+def _tell(index: int, event: Event, policy: BootPolicy, registers: Collection[int]) -> Finding:
+    """Return the finding of an unknown event. Only so many are told: each may be long."""
+    if event.register not in registers:
+        what = f"event {index} of register {event.register}"
+        expected = "none in a register of the measurement list or the attestor"
+        return Finding(reason=Reason.BOOT_EVENT, what=what, expected=expected)
     kind, name = kind_of(event), event_label(event)
     held = policy.registers.get(event.register, {}).get(name, ())
     expected = ", ".join(map(sha256_text, held[:MOST_EXPECTED])) or "nothing of that name"

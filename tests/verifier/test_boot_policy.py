@@ -53,7 +53,7 @@ from tests.simulated_boot import (
 from verifier import Reason, Rejected
 from verifier.__main__ import MISUSED, NO, YES, main
 from verifier.boot_events import Kind, command_line_of, event_label, kind_of
-from verifier.boot_log import demand_sound, judge_boot
+from verifier.boot_log import MOST_UNKNOWN, demand_sound, judge_boot
 from verifier.boot_policy import JUDGEABLE_REGISTERS, encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.policy import BootPolicy, build_policy
@@ -383,6 +383,16 @@ def test_an_unknown_digest_is_told_with_the_known_ones_of_its_name() -> None:
     assert found.found == f"sha256:{odd.hex()}"
 
 
+def test_what_is_demanded_is_told_before_all_that_is_unknown() -> None:
+    """A log full of unknown events: a few are told, the rest are counted."""
+    junk = [grub(8, "kernel_cmdline: ", f"odd {number}") for number in range(2000)]
+    boot = [*without(boot_uki(), secure_boot()), *junk]
+    findings = judge_boot(demand_sound(log_of(boot)), UKI_POLICY)
+    assert findings[0].reason is Reason.BOOT_SECURE_BOOT
+    assert len(findings) == 1 + MOST_UNKNOWN + 1
+    assert findings[-1].found == f"{2000 - MOST_UNKNOWN} more"
+
+
 # Types and data are words
 
 
@@ -462,6 +472,8 @@ def test_any_device_path(path: bytes, size: int) -> None:
         (load_options("x"), Kind.COMMAND_LINE, "LOADED_IMAGE::LoadOptions"),
         (tagged("Linux initrd", b"x"), Kind.OTHER, "Linux initrd"),
         (grub(8, "kernel_cmdline: ", "a\tb"), Kind.COMMAND_LINE, "kernel_cmdline: a\\tb"),
+        (variable("dbx", bytes(1 << 15)), Kind.VARIABLE, "dbx"),
+        (make_event(8, IPL, b"x" * (1 << 15)), Kind.OTHER, "type 0xd, 32768 bytes"),
         (firmware()[1], Kind.FIRMWARE, "firmware volume at 0x0, 0 bytes"),
         (make_event(7, SEPARATOR, bytes(4)), Kind.SEPARATOR, "type 0x4, 4 bytes"),
     ],
