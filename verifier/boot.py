@@ -1,7 +1,7 @@
-"""Link 3, as far as it is judged here: the list belongs to the boot that the quote shows.
+"""Link 3, first half: the list belongs to the boot that the quote shows.
 
 The kernel's first record is the hash over registers 0 to 9. That what they hold is a good boot
-is another matter (event logs): until it is judged, no level above `lab` is given.
+is another matter: `verifier.boot_log`.
 """
 
 import hashlib
