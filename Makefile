@@ -11,12 +11,13 @@ ROOMS := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,evidence
 # Programs for the virtual machine, written in C: they are put in its /usr/bin.
 PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
 
-.PHONY: help venv setup machine test check check-readme demo lab clean
+.PHONY: help venv setup machine test kernels check check-readme demo lab clean
 
 help:
 	@echo "make demo    set up, boot a machine in software, and show what gets a credential and what does not"
 	@echo "make test    set up, and run all tests"
 	@echo "make check   ruff, mypy, the architecture test, the pages that are made or checked"
+	@echo "make kernels boot every kernel of the package mirror, and judge what each measures (an hour)"
 	@echo "make lab     boot the machine, enrol it, and give a shell in it"
 	@echo "make venv    only .venv"
 
@@ -41,6 +42,11 @@ setup: machine
 
 test: setup
 	$(PYTHON) -m pytest $(ARGS)
+
+# Every kernel that the mirror has, the newest of each series with every template; ends with a
+# table. ARGS="--kernel newest", "--kernel 6.18 --ima-template ima-ng" for less.
+kernels: setup
+	$(PYTHON) -m pytest tests/kernels -v $(if $(ARGS),$(ARGS),--kernel all)
 
 check: $(VENV)
 	.venv/bin/ruff check .

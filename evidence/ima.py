@@ -58,7 +58,7 @@ NAME_FIELDS = ("n", "n-ng")
 FIELDS = frozenset(field for fields in TEMPLATES.values() for field in fields)
 """What a custom `ima_template_fmt` may name too."""
 NUMBER_BYTES = {"iuid": 4, "igid": 4, "imode": 2}
-"""Fields that hold a number: its length."""
+"""Fields that hold a number, or nothing: its length."""
 
 DIGEST_BYTES = {
     "md5": 16, "sha1": 20, "sha224": 28, "sha256": 32, "sha384": 48, "sha512": 64, "sm3": 32,
@@ -136,7 +136,11 @@ class Record:
         return hashlib.new(bank, self.hashed).digest()
 
     def padded_extension(self, bank: str) -> bytes:
-        """Return the same for kernels before 5.8: what they extend SHA-1 with, then zeros."""
+        """Return the same where the kernel cannot compute the bank's algorithm: SHA-1 and zeros.
+
+        Before 5.8 that is every bank but SHA-1; later those whose algorithm was a module that
+        was not loaded when IMA started (SHA-384 and SHA-512 of Debian's 6.1).
+        """
         return self.extension("sha1").ljust(hashlib.new(bank).digest_size, b"\0")
 
 
@@ -258,7 +262,9 @@ def _split(record: Record) -> list[tuple[str, bytes]]:
 
 def _check_value(field: str, value: bytes) -> None:
     """Raise Malformed unless the value, of a field that is no digest, has the form of it."""
-    is_optional = field in ("d-modsig", "xattrnames")
+    # Numbers are of an inode, which boot_aggregate and critical data have none of
+    # (ima_template_lib.c, `ima_eventinodedac_init_common`).
+    is_optional = field in ("d-modsig", "xattrnames", *NUMBER_BYTES)
     if is_optional and not value:
         return
     if field == "d-modsig":

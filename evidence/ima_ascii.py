@@ -98,7 +98,7 @@ def _value(field: str, text: bytes) -> bytes:
     if field == "xattrnames":
         return text + b"\0" if text else b""
     if field in NUMBER_BYTES:
-        return _number(text, NUMBER_BYTES[field])
+        return _number(text, NUMBER_BYTES[field]) if text else b""
     if field != "d" and (field in DIGEST_FIELDS or field == "d-modsig"):
         kind, colon, digest = text.rpartition(b":")
         return kind + b":\0" + _hex(digest) if colon else _hex(text)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from swtpm import image, kernels
 from swtpm.capture import capture, registers
 from swtpm.firmware import Firmware
 from swtpm.machine import VirtualMachine
-from swtpm.manufacturer import Manufacturer
+from swtpm.manufacturer import HASHES, Manufacturer
 from swtpm.programs import BUILD, Failed
 from swtpm.terminal import interact
 
@@ -22,7 +23,8 @@ YES, NO, UNKNOWN = 0, 1, 3
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(words, argparse.Namespace(words=words))
     try:
         code: int = arguments.run(arguments)
     except Failed as failure:
@@ -36,24 +38,36 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     setup = commands.add_parser("setup", help="fetch and make whatever is missing, once")
     setup.set_defaults(run=_set_up)
+    list_ = commands.add_parser("kernels", help="say which kernels the package mirror has")
+    list_.set_defaults(run=_kernels)
+    fetch = commands.add_parser("fetch", help="fetch a kernel beyond those of the set-up")
+    fetch.set_defaults(run=_fetch)
     boot = commands.add_parser("boot", help="boot, run commands, switch off")
-    boot.add_argument(
-        "--run", metavar="COMMAND", dest="commands", action="append", default=[],
-        help="a command for the machine's shell; may be given more than once",
-    )  # fmt: skip
     boot.set_defaults(run=_boot)
     capture_ = commands.add_parser("capture", help="boot, and keep what kernel and TPM say")
     capture_.add_argument("directory", type=Path, help="where the files go")
     capture_.set_defaults(run=_capture)
     shell = commands.add_parser("shell", help="boot, and give a root shell in the machine")
     shell.set_defaults(run=_shell)
+    for command in (boot, capture_):
+        command.add_argument(
+            "--run", metavar="COMMAND", dest="commands", action="append", default=[],
+            help="a command for the machine's shell; may be given more than once",
+        )  # fmt: skip
+    for command in (fetch, boot, capture_, shell):
+        command.add_argument(
+            "--kernel", metavar="NAME", default=kernels.DEFAULT,
+            help=f"{', '.join(kernels.NAMES)}, or whatever `kernels` lists; by default %(default)s",
+        )  # fmt: skip
     for command in (boot, capture_, shell):
-        command.add_argument("--kernel", choices=kernels.NAMES, default=kernels.DEFAULT)
         command.add_argument(
             "--firmware", action="store_true", help="through UEFI firmware with Secure Boot"
         )
-        command.add_argument("--ima-template", metavar="NAME", help="ima-ng, ima-sigv2, ...")
-    for command in (boot, capture_):
+        command.add_argument(
+            "--ima-template", metavar="NAME",
+            help="ima-ng, ima-sigv2, ..., or fields of your own: 'd-ngv2|n-ng'",
+        )  # fmt: skip
+    for command in (list_, boot, capture_):
         command.add_argument("--json", action="store_true", help="answer in JSON")
     return parser
 
@@ -61,6 +75,34 @@ def _parser() -> argparse.ArgumentParser:
 def _set_up(_: argparse.Namespace) -> int:
     image.prepare()
     Manufacturer.at(BUILD / "manufacturer")
+    return YES
+
+
+def _kernels(arguments: argparse.Namespace) -> int:
+    rows = [
+        {
+            "name": one.name,
+            "version": one.version,
+            "suite": one.suite,
+            "is_released": one.is_released,
+            "is_fetched": one.is_fetched(),
+        }
+        for one in kernels.offers()
+    ]
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+        return YES
+    for row in rows:
+        notes = [] if row["is_released"] else ["unstable"]
+        notes += ["fetched"] if row["is_fetched"] else []
+        print(
+            f"{row['name']:<20} {row['version']:<22} {row['suite']:<20} {', '.join(notes)}".rstrip()
+        )
+    return YES
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    print(image.kernel(arguments.kernel).root)
     return YES
 
 
@@ -76,8 +118,11 @@ def _boot(arguments: argparse.Namespace) -> int:
 
 
 def _capture(arguments: argparse.Namespace) -> int:
+    made_by = shlex.join(["python", "-m", "swtpm", *arguments.words])
     with _machine(arguments) as machine:
-        files = [str(path) for path in capture(machine, arguments.directory)]
+        for command in arguments.commands:
+            machine.run(command).check()
+        files = [str(path) for path in capture(machine, arguments.directory, made_by=made_by)]
     print(json.dumps(files) if arguments.json else "\n".join(files))
     return YES
 
@@ -91,10 +136,10 @@ def _shell(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _machine(arguments: argparse.Namespace) -> Iterator[VirtualMachine]:
     """Boot a machine with a TPM made for it."""
-    append = f"ima_template={arguments.ima_template}" if arguments.ima_template else ""
+    append = kernels.ima_template(arguments.ima_template) if arguments.ima_template else ""
     manufacturer = Manufacturer.at(BUILD / "manufacturer")
     with tempfile.TemporaryDirectory(prefix="procseal-tpm-") as state:
-        tpm = manufacturer.make_tpm(Path(state))
+        tpm = manufacturer.make_tpm(Path(state), banks=tuple(HASHES))
         with VirtualMachine.boot(
             tpm=tpm,
             kernel=arguments.kernel,

@@ -27,11 +27,13 @@ def prepare(build: Path = BUILD) -> Path:
             for name in kernels.NAMES:
                 kernels.fetch(name, apt, build)
             _refresh(build / "vm/base.stamp", _base_input(), lambda: tree.lay_base(apt, build))
+    for name in kernels.NAMES:
+        kernel(name, build)
     return make(build)
 
 
 def make(build: Path = BUILD) -> Path:
-    """Make the disk and the initramfs again if their input changed; return the disk."""
+    """Make the disk again if its input changed; return it."""
     disk = build / "vm" / "disk.ext4"
     with alone(build):
         if not _is_fetched(build):
@@ -40,11 +42,18 @@ def make(build: Path = BUILD) -> Path:
     return disk
 
 
+def kernel(name: str, build: Path = BUILD) -> Kernel:
+    """Return a kernel with its initramfs; one that set-up does not fetch is fetched now."""
+    with _alone(build):
+        is_of_setup = name in kernels.NAMES
+        wanted = Kernel.at(name, build) if is_of_setup else kernels.fetch_offered(name, build)
+        initramfs.write(wanted, build / "vm/base/usr/bin/busybox")
+    return wanted
+
+
 def _write_disk(disk: Path, build: Path) -> None:
     say("disk of the virtual machine")
     files = tree.lay_tree(build)
-    for name in kernels.NAMES:
-        initramfs.write(Kernel.at(name, build), files / "usr/bin/busybox")
     used = sum(path.lstat().st_size + 4096 for path in files.rglob("*"))
     fresh = disk.with_suffix(".new")
     fresh.unlink(missing_ok=True)
@@ -73,14 +82,13 @@ def _base_input() -> str:
 
 
 def _disk_input(build: Path) -> str:
-    """Return a digest of what the disk and the initramfs are made from."""
+    """Return a digest of what the disk is made from."""
     files = [
         f"{target} {mode} {_digest(path.read_bytes())}"
         for path, target, mode in tree.overlay(build)
     ]
     here = Path(__file__).parent
-    ours = [here / f"{name}.py" for name in ("image", "initramfs", "kernels", "tree")]
-    ours += [kernel_policy.TEMPLATE, initramfs.GUEST / "initramfs-init"]
+    ours = [here / "image.py", here / "tree.py", kernel_policy.TEMPLATE]
     return _digest(
         _base_input().encode(), "\n".join(files).encode(), *(path.read_bytes() for path in ours)
     )

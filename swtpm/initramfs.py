@@ -25,7 +25,9 @@ def write(kernel: Kernel, busybox: Path) -> Path:
     archive = _cpio(entries)
     target = kernel.initramfs
     if not target.exists() or target.read_bytes() != archive:
-        target.write_bytes(archive)
+        fresh = target.with_suffix(".new")
+        fresh.write_bytes(archive)
+        fresh.replace(target)
     return target
 
 

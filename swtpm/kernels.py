@@ -1,22 +1,37 @@
-"""Debian's kernels for virtual machines: the release's, and the one of its backports."""
+"""Debian's kernels for virtual machines: the two of the set-up, and all others on the mirror.
+
+The set-up's are named by their series and come from Debian 12: `6.1` is the release's, which
+lacks SO_PEERPIDFD and pidfs, `6.12` that of its backports. Every other kernel of every suite that
+the mirror has is named as its package is (`7.2.9+deb13`) and fetched when somebody asks for it.
+"""
 
 import lzma
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from swtpm.packages import Apt, extract
+from swtpm.packages import RELEASED, Apt, extract
 from swtpm.programs import BUILD, Failed, say
 
 DEFAULT = "6.12"
 NAMES = (DEFAULT, "6.1")
-"""6.12 is in bookworm-backports; 6.1, the release's, lacks SO_PEERPIDFD and pidfs."""
+"""Those that set-up fetches."""
 
 META = "linux-image-cloud-amd64"
 """The package that depends on the newest concrete kernel package."""
 
+CONCRETE = r"linux-image-(\d\S*)-cloud-amd64"
+
+PARTS = r"linux-(?:binary|modules)-\d\S*"
+"""Packages of which newer kernels consist; the one named linux-image is empty then."""
+
 NEEDED = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console")
 """Modules without which there is no disk, network or line to the host; some are built in."""
+
+FETCH_TRIES = 3
+"""A suite that changes may lack by now what its list offered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +43,10 @@ class Kernel:
 
     @classmethod
     def at(cls, name: str, build: Path = BUILD) -> "Kernel":
-        """Return the kernel that set-up has fetched."""
-        if name not in NAMES:
-            raise Failed(f"no kernel {name!r}; there are: {', '.join(NAMES)}")
+        """Return a kernel that is there already."""
         kernel = cls(name, build / "kernels" / name)
         if not kernel.stamp.exists():
-            raise Failed(f"kernel {name} is not there yet; run: make setup")
+            raise Failed(f"kernel {name} is not there yet; run: {_how_to_fetch(name)}")
         return kernel
 
     @property
@@ -44,7 +57,7 @@ class Kernel:
     @property
     def image(self) -> Path:
         """What qemu boots."""
-        [image] = (self.root / "boot").glob("vmlinuz-*")
+        [image] = [*self.root.glob("boot/vmlinuz-*"), *self.root.glob("usr/lib/modules/*/vmlinuz")]
         return image
 
     @property
@@ -54,24 +67,140 @@ class Kernel:
 
     def modules(self, *names: str) -> tuple[tuple[str, bytes], ...]:
         """Return modules, each after those it depends on; none for what is built in."""
-        files = {_stem(path): path for path in self.root.glob("lib/modules/**/*.ko*")}
+        files = {_stem(path): path for path in self.root.glob("**/modules/**/*.ko*")}
         ordered: dict[str, bytes] = {}
         for name in names:
             _add(name, files, ordered)
         return tuple(ordered.items())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A kernel that the mirror has."""
+
+    name: str
+    package: str
+    version: str
+    suite: str
+
+    @property
+    def is_released(self) -> bool:
+        """Whether it is of a release of Debian, its updates or its backports."""
+        return self.suite.partition("-")[0] in RELEASED
+
+    def is_fetched(self, build: Path = BUILD) -> bool:
+        """Whether it is there already."""
+        return Kernel(self.name, build / "kernels" / self.name).stamp.exists()
+
+    @property
+    def series(self) -> tuple[int, ...]:
+        """The first two numbers."""
+        return self._numbers[:2]
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """What orders kernels: by series, the newest released one of each last."""
+        return (self.series, self.is_released, self._numbers)
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        return tuple(int(number) for number in re.findall(r"\d+", self.version))
+
+
+def ima_template(name: str) -> str:
+    """Return the words of a kernel command line that choose a template, or fields for one."""
+    return f"ima_template_fmt={name}" if "|" in name else f"ima_template={name}"
+
+
+def offers(build: Path = BUILD, *, is_refreshed: bool = True) -> tuple[Offer, ...]:
+    """Return every kernel on the mirror, in the order of `Offer.rank`."""
+    return tuple(_read_offers(_lists(build, is_refreshed=is_refreshed)))
+
+
+def newest_of_each_series(some: Sequence[Offer]) -> tuple[Offer, ...]:
+    """Return one kernel of each series, a released one where there is one."""
+    ranked = sorted(some, key=lambda one: one.rank)
+    return tuple([*group][-1] for _, group in groupby(ranked, key=lambda one: one.series))
+
+
+def choose(name: str, some: Sequence[Offer]) -> Offer:
+    """Return the kernel of that name, or the newest of the series of that name."""
+    for one in some:
+        if one.name == name:
+            return one
+    for one in newest_of_each_series(some):
+        if ".".join(map(str, one.series)) == name:
+            return one
+    known = ", ".join(".".join(map(str, one.series)) for one in newest_of_each_series(some))
+    raise Failed(
+        f"no kernel {name!r}; set-up has {', '.join(NAMES)}, the mirror some of each of {known}; "
+        "for their names, run: python -m swtpm kernels"
+    )
+
+
 def fetch(name: str, apt: Apt, build: Path = BUILD) -> Kernel:
-    """Fetch and unpack a kernel."""
+    """Fetch and unpack a kernel of the set-up."""
+    package, version = _newest(name, apt)
+    return _unpack(name, package, version, apt, build)
+
+
+def fetch_offered(name: str, build: Path = BUILD) -> Kernel:
+    """Fetch and unpack any kernel of the mirror; return it at once where it is there."""
+    for attempt in range(1, FETCH_TRIES + 1):
+        if Kernel(name, build / "kernels" / name).stamp.exists():
+            break
+        apt = _lists(build, is_refreshed=attempt > 1)
+        try:
+            offer = choose(name, [*_read_offers(apt)])
+            return _unpack(offer.name, offer.package, offer.version, apt, build)
+        except Failed as failure:
+            if attempt == FETCH_TRIES:
+                raise
+            say(f"kernel {name}: {failure}; asking the mirror again")
+    return Kernel.at(name, build)
+
+
+def _how_to_fetch(name: str) -> str:
+    return "make setup" if name in NAMES else f"python -m swtpm fetch --kernel {name}"
+
+
+def _lists(build: Path, *, is_refreshed: bool) -> Apt:
+    """Return package lists of every suite, new ones or those that were fetched before."""
+    root = build / "apt-of-every-suite"
+    if not is_refreshed and (root / "apt.conf").exists():
+        return Apt(root)
+    say("package lists of every suite on the mirror (60 MB the first time)")
+    return Apt.of_every_suite(root)
+
+
+def _read_offers(apt: Apt) -> Iterator[Offer]:
+    """Yield each kernel once, of the first of its suites; no package that only names others."""
+    found: dict[str, Offer] = {}
+    for package, version, suite in apt.offers(CONCRETE):
+        name = package.removeprefix("linux-image-").removesuffix("-cloud-amd64")
+        one = Offer(name=name, package=package, version=version, suite=suite)
+        if name not in found or (one.is_released, one.rank) > (
+            found[name].is_released, found[name].rank,
+        ):  # fmt: skip
+            found[name] = one
+    for one in sorted(found.values(), key=lambda one: one.rank):
+        # 7.3 is a kernel of its own in experimental; elsewhere a series' name is a meta package.
+        if one.name.count(".") > 1 or not re.search(
+            CONCRETE, apt.depends(one.package, one.version)
+        ):
+            yield one
+
+
+def _unpack(name: str, package: str, version: str, apt: Apt, build: Path) -> Kernel:
     kernel = Kernel(name, build / "kernels" / name)
     if kernel.stamp.exists():
         return kernel
-    package, version = _newest(name, apt)
     say(f"kernel {name}: {package} {version}")
     kernel.root.mkdir(parents=True, exist_ok=True)
-    archive = apt.fetch(package, version, kernel.root / "package")
-    extract(archive, kernel.root)
-    archive.unlink()
+    for part in (package, *re.findall(rf"({PARTS}) \(=", apt.depends(package, version))):
+        archive = apt.fetch(part, version, kernel.root / "package")
+        extract(archive, kernel.root)
+        archive.unlink()
     kernel.stamp.write_text(f"{package} {version}\n")
     return kernel
 

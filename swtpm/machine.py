@@ -10,7 +10,6 @@ from typing import Self
 from swtpm import image, kernels, uki
 from swtpm.emulator import Emulator, Settings
 from swtpm.firmware import Firmware
-from swtpm.kernels import Kernel
 from swtpm.payload import Payload
 from swtpm.programs import Failed, say
 from swtpm.shell import Result
@@ -44,7 +43,8 @@ class VirtualMachine:
 
         `services` are what the machine reaches: (address in 10.0.2.0/24, port) -> port on the
         host's loopback. `payload` is unpacked over the disk at this boot; `append` goes to the
-        end of the kernel's command line. What the machine writes is gone afterwards.
+        end of the kernel's command line. A kernel beyond those of the set-up is fetched first.
+        What the machine writes is gone afterwards.
 
         With `firmware` the machine boots as a real one does: UEFI firmware with Secure Boot, and
         a signed image that holds kernel, initramfs and command line; all of them are measured.
@@ -53,7 +53,7 @@ class VirtualMachine:
         """
         settings = Settings(
             disk=image.make(),
-            kernel=Kernel.at(kernel),
+            kernel=image.kernel(kernel),
             services=services or {},
             payload=payload,
             append=append,

@@ -8,6 +8,13 @@ import pytest
 from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say which kernels `tests/kernels` boots; see `make kernels`."""
+    say = {"action": "append", "default": [], "metavar": "NAME"}
+    parser.addoption("--kernel", help="of `python -m swtpm kernels`; newest; all", **say)
+    parser.addoption("--ima-template", help="by default those of tests/kernels/choice.py", **say)
+
+
 @pytest.fixture(scope="session")
 def manufacturer(tmp_path_factory: pytest.TempPathFactory) -> Manufacturer:
     """The one whose root the tests' verifiers trust."""

@@ -55,9 +55,9 @@ _VALUES: dict[str, st.SearchStrategy[bytes]] = {
     "n-ng": names.map(lambda name: name + b"\0"),
     "xattrnames": st.sampled_from([b"", b"security.ima\0", b"security.selinux|security.ima\0"]),
     "xattrlengths": st.lists(st.binary(min_size=4, max_size=4), max_size=3).map(b"".join),
-    "iuid": st.binary(min_size=4, max_size=4),
-    "igid": st.binary(min_size=4, max_size=4),
-    "imode": st.binary(min_size=2, max_size=2),
+    "iuid": st.just(b"") | st.binary(min_size=4, max_size=4),
+    "igid": st.just(b"") | st.binary(min_size=4, max_size=4),
+    "imode": st.just(b"") | st.binary(min_size=2, max_size=2),
 }
 """Values of each field; those without a form of their own may be anything."""
 
@@ -267,7 +267,7 @@ def as_text(record: Record) -> bytes:
         if field in ("n", "n-ng", "xattrnames"):
             shown.append(value.removesuffix(b"\0"))
         elif field in ("iuid", "igid", "imode"):
-            shown.append(str(int.from_bytes(value, "little")).encode())
+            shown.append(str(int.from_bytes(value, "little")).encode() if value else b"")
         elif field.startswith("d-") and value:
             kind, digest = value.split(b"\0", 1)
             shown.append(kind + digest.hex().encode())
