@@ -90,21 +90,14 @@ class Capture:
         """Return the list as evidence has it."""
         return list(read_records(self.read(LIST)))
 
-    def matches(self) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-        """Yield, for each prefix of the list that leads to the quote, its length and registers."""
-        assert isinstance(self.attest.attested, tpm.Quote)
-        values = [bytes.fromhex(self.registers["sha256"][str(number)]) for number in range(16)]
-        for record in self.records():
-            values[record.register] = bytes(32)
-        for count, record in enumerate(self.records(), 1):
-            before = values[record.register]
-            values[record.register] = hashlib.sha256(before + record.extension("sha256")).digest()
-            if hashlib.sha256(b"".join(values)).digest() == self.attest.attested.digest:
-                yield count, tuple(values)
+    def matches(self) -> list[tuple[int, dict[str, str]]]:
+        """Return the prefixes of the list that lead to the quote, and the registers then."""
+        return list(matches(self.records(), self.attest, self.registers["sha256"]))
 
     def judge(self) -> RuledList:
         """Return the list as an appraisal judges it; raise Rejected as one does."""
-        [(_, registers)] = self.matches()
+        [(_, values)] = self.matches()
+        registers = tuple(bytes.fromhex(values[str(number)]) for number in range(16))
         quote = VerifiedQuote(
             ak=self.ak,
             challenge=make_challenge("node"),
@@ -122,6 +115,26 @@ class Capture:
         )
         booted = verify_boot(replayed, policy=lab_policy())
         return verify_kernel_policy(booted, policy=lab_policy())
+
+
+def matches(
+    records: list[Record], attest: tpm.Attest, registers: dict[str, str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield, for each prefix of a list that leads to a quote of sha256, its length and registers.
+
+    `registers` are those that the list does not extend.
+    """
+    assert isinstance(attest.attested, tpm.Quote)
+    [selection] = attest.attested.selections
+    assert selection.bank == tpm.ALG_SHA256
+    values = {number: bytes.fromhex(value) for number, value in registers.items()}
+    values |= {str(record.register): bytes(32) for record in records}
+    for count, record in enumerate(records, 1):
+        before = values[str(record.register)]
+        values[str(record.register)] = hashlib.sha256(before + record.extension("sha256")).digest()
+        quoted = b"".join(values[str(number)] for number in selection.registers)
+        if hashlib.sha256(quoted).digest() == attest.attested.digest:
+            yield count, {number: value.hex() for number, value in values.items()}
 
 
 def check_capture(capture: Capture) -> tuple[str, ...]:
