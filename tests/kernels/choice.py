@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from evidence.ima import TEMPLATES
+from evidence.ima import LEGACY, TEMPLATES
 from swtpm import kernels
 
 DEFAULT_TEMPLATE = "ima-sig"
 CUSTOM_TEMPLATE = "n-ng|d-ngv2|iuid"
-EVERY_TEMPLATE = (*TEMPLATES, CUSTOM_TEMPLATE)
+EVERY_TEMPLATE = (*(name for name in TEMPLATES if name != LEGACY), CUSTOM_TEMPLATE)
+"""The kernel takes the first one, `ima`, with `ima_hash=sha1` alone, which the lab does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
