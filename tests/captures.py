@@ -1,7 +1,6 @@
 """Captures of this project's lab: files in a directory, and what our own code says of them.
 
-`python -m swtpm capture` makes them (`swtpm/capture.py` says what is in them). The quote of a
-capture answers nobody's challenge, so what an appraisal needs besides is put in its place here.
+`python -m swtpm capture` makes them (`swtpm/capture.py` says what is in them).
 """
 
 import hashlib
@@ -12,35 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from evidence import tpm
-from evidence.ima import Record, read_records
-from evidence.messages import Body
+from evidence.ima import Measurement, Record, read_measurement, read_records
 from swtpm import kernel_policy
 from swtpm.capture import LIST
-from tests.simulated_node import make_challenge
-from verifier.attestation_key import AttestationKey, verify_ak
-from verifier.boot import verify_boot
 from verifier.check_log import CheckedLog, check_log, log_hash_of
-from verifier.instance import AcceptedInstance
-from verifier.kernel_policy import RuledList, verify_kernel_policy
-from verifier.policy import Policy, build_policy
-from verifier.quote import VerifiedQuote
+from verifier.check_quote import CheckedQuote, QuoteFiles, check_quote
 from verifier.reasons import Reason
-from verifier.replay import replay_list
 
-VECTORS = Path(__file__).resolve().parent / "vectors"
-"""Captures that are kept; its README says how each was made."""
-
-
-def lab_policy() -> Policy:
-    """Return a policy that knows the lab's kernel policy, and nothing else."""
-    return build_policy(
-        version=1,
-        trust_domain="example.org",
-        sets=(),
-        workloads=(),
-        kernel_policies=(hashlib.sha256(kernel_policy.render()).digest(),),
-    )
+POLICY = b"/sysroot/etc/ima/ima-policy"
+"""The lab's kernel policy, as the kernel names it."""
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: some values are worked out once and kept
@@ -53,12 +32,11 @@ class Capture:
         """Return a file."""
         return (self.folder / name).read_bytes()
 
-    def lists(self) -> Iterator[tuple[str, CheckedLog]]:
-        """Yield name and content of each list, in text or not, as `check-log` reads it."""
-        for path in sorted(self.folder.glob("*_runtime_measurements*")):
-            is_ascii = path.name.startswith("ascii")
-            algorithm = log_hash_of(path.name)
-            yield path.name, check_log(path.read_bytes(), log_hash=algorithm, is_ascii=is_ascii)
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        """How it was made."""
+        found: dict[str, Any] = json.loads(self.read("capture.json"))
+        return found
 
     @cached_property
     def registers(self) -> dict[str, dict[str, str]]:
@@ -67,88 +45,57 @@ class Capture:
         return found
 
     @cached_property
-    def told(self) -> dict[str, Any]:
-        """How it was made."""
-        found: dict[str, Any] = json.loads(self.read("capture.json"))
-        return found
-
-    @cached_property
-    def ak(self) -> AttestationKey:
-        """The key that signed the quote."""
-        data = self.read("ak.pub")
-        assert int.from_bytes(data[:2], "big") == len(data) - 2
-        return verify_ak(data[2:], Reason.QUOTE_AK)
-
-    @cached_property
-    def attest(self) -> tpm.Attest:
-        """What was signed."""
-        message = self.read("quote.msg")
-        assert self.ak.has_signed(message, tpm.Signature.decode(self.read("quote.sig")))
-        return tpm.Attest.decode(message)
-
     def records(self) -> list[Record]:
-        """Return the list as evidence has it."""
+        """The list as evidence has it."""
         return list(read_records(self.read(LIST)))
 
-    def matches(self) -> list[tuple[int, dict[str, str]]]:
-        """Return the prefixes of the list that lead to the quote, and the registers then."""
-        return list(matches(self.records(), self.attest, self.registers["sha256"]))
+    @cached_property
+    def lists(self) -> dict[str, CheckedLog]:
+        """Each list by its file's name, in text or not, as `check-log` reads it."""
+        return {
+            path.name: check_log(
+                path.read_bytes(),
+                log_hash=log_hash_of(path.name),
+                is_ascii=path.name.startswith("ascii"),
+            )
+            for path in sorted(self.folder.glob("*_runtime_measurements*"))
+        }
 
-    def judge(self) -> RuledList:
-        """Return the list as an appraisal judges it; raise Rejected as one does."""
-        [(_, values)] = self.matches()
-        registers = tuple(bytes.fromhex(values[str(number)]) for number in range(16))
-        quote = VerifiedQuote(
-            ak=self.ak,
-            challenge=make_challenge("node"),
-            body=Body(boot="", kernel="", instances=(), new=(), known=()),
-            registers=registers,
-            clock_info=self.attest.clock_info,
-            firmware_version=self.attest.firmware_version,
+    def check_quote(self, ima_log: str = LIST) -> CheckedQuote:
+        """Return what `check-quote` says, no register's value being given."""
+        return check_quote(
+            QuoteFiles(
+                message=self.read("quote.msg"),
+                signature=self.read("quote.sig"),
+                ak=self.read("ak.pub"),
+                nonce=bytes.fromhex(self.told["nonce"]),
+                ima_log=self.read(ima_log),
+                log_hash=log_hash_of(ima_log) or "sha1",
+                event_log=self.read("eventlog.bin"),
+            )
         )
-        replayed = replay_list(
-            AcceptedInstance(quote=quote, instance=b"", is_same=False),
-            records=self.read(LIST),
-            checkpoint=None,
-            measured=(),
-            policy=lab_policy(),
-        )
-        booted = verify_boot(replayed, policy=lab_policy())
-        return verify_kernel_policy(booted, policy=lab_policy())
 
-
-def matches(
-    records: list[Record], attest: tpm.Attest, registers: dict[str, str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield, for each prefix of a list that leads to a quote of sha256, its length and registers.
-
-    `registers` are those that the list does not extend.
-    """
-    assert isinstance(attest.attested, tpm.Quote)
-    [selection] = attest.attested.selections
-    assert selection.bank == tpm.ALG_SHA256
-    values = {number: bytes.fromhex(value) for number, value in registers.items()}
-    values |= {str(record.register): bytes(32) for record in records}
-    for count, record in enumerate(records, 1):
-        before = values[str(record.register)]
-        values[str(record.register)] = hashlib.sha256(before + record.extension("sha256")).digest()
-        quoted = b"".join(values[str(number)] for number in selection.registers)
-        if hashlib.sha256(quoted).digest() == attest.attested.digest:
-            yield count, {number: value.hex() for number, value in values.items()}
+    def early(self) -> list[Measurement]:
+        """Return what was measured before the kernel policy, critical data aside."""
+        digest = hashlib.sha256(kernel_policy.render()).digest()
+        measured = [read_measurement(one) for one in self.records[1:] if not one.is_violation]
+        files = [one for one in measured if not one.buffer]
+        [index] = [at for at, one in enumerate(files) if one.path == POLICY]
+        assert files[index].digest == digest
+        return files[:index]
 
 
 def check_capture(capture: Capture) -> tuple[str, ...]:
     """Assert what holds of every capture, whatever its template; return the padded banks."""
     check_lists(capture)
-    check_quote(capture)
+    check_matched(capture)
     return tuple(check_registers(capture))
 
 
 def check_lists(capture: Capture) -> None:
     """Every list is consistent, and says the same."""
-    read = dict(capture.lists())
-    last = read.pop(LIST)
-    before = read.pop(f"before_quote.{LIST}")
+    read = dict(capture.lists)
+    before, last = read.pop(f"before_quote.{LIST}"), read.pop(LIST)
     assert before.entries < last.entries
     for name, checked in {LIST: last, **read}.items():
         assert checked.is_consistent, name
@@ -157,14 +104,26 @@ def check_lists(capture: Capture) -> None:
         assert said == (last.entries, last.violations, last.templates), name
 
 
+def check_matched(capture: Capture) -> None:
+    """The quote is genuine, proves event log and list, and was taken between the two lists."""
+    checked = capture.check_quote()
+    assert checked.is_accepted, checked.findings
+    assert checked.quote["boot_aggregate"] == "sha256:0-9"
+    assert checked.ima is not None
+    assert checked.ima.matched is not None
+    before = list(read_records(capture.read(f"before_quote.{LIST}")))
+    assert capture.records[: len(before)] == before
+    assert len(before) <= checked.ima.matched <= len(capture.records)
+
+
 def check_registers(capture: Capture) -> Iterator[str]:
     """The list leads to what the TPM held in each bank; yield those with SHA-1 and zeros."""
-    computed = check_log(capture.read(LIST)).pcrs
+    computed = capture.lists[LIST].pcrs
     for bank, held in capture.registers.items():
         if computed[bank].items() <= held.items():
             continue
         assert bank in ("sha384", "sha512")
-        assert padded(capture.records(), bank).items() <= held.items()
+        assert padded(capture.records, bank).items() <= held.items()
         yield bank
 
 
@@ -176,17 +135,3 @@ def padded(records: list[Record], bank: str) -> dict[str, str]:
         extended = hashlib.new(bank, before + record.padded_extension(bank)).digest()
         values[record.register] = extended
     return {str(register): value.hex() for register, value in values.items()}
-
-
-def check_quote(capture: Capture) -> None:
-    """The quote is the AK's, bound to the nonce, and taken between the two lists."""
-    attest = capture.attest
-    assert isinstance(attest.attested, tpm.Quote)
-    assert attest.extra_data == bytes.fromhex(capture.told["nonce"])
-    assert attest.qualified_signer == capture.ak.qualified_name
-    [selection] = attest.attested.selections
-    assert (selection.bank, selection.registers) == (tpm.ALG_SHA256, tuple(range(16)))
-    [(matched, _)] = capture.matches()
-    before = list(read_records(capture.read(f"before_quote.{LIST}")))
-    assert len(before) <= matched <= len(capture.records())
-    assert capture.records()[: len(before)] == before

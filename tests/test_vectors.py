@@ -11,17 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from attestor import templates
 from evidence import tpm
 from evidence.event_log import EventLog
 from evidence.ima import read_measurement, read_records
-from tests.captures import matches
 from tests.shared_vectors import VECTORS, expected, needs_vectors
 from verifier import enrolment
 from verifier.__main__ import MISUSED, YES, main
@@ -31,7 +25,6 @@ from verifier.reasons import Reason
 pytestmark = needs_vectors
 Out = pytest.CaptureFixture[str]
 ROOT = Path(__file__).resolve().parent.parent
-KERNELS = VECTORS / "kernels"
 
 JUDGED = {
     # 1. Quotes
@@ -88,7 +81,7 @@ JUDGED = {
     # 6 and 7. Made here
     "kernels/*runtime_measurements*": "tests/verifier/test_check_log.py",
     "kernels/debian12-boot/*": "tests/verifier/test_check_log.py",
-    "kernels/k*/*": "tests/test_vectors.py",
+    "kernels/k*/*": "tests/verifier/test_check_quote.py",
     "made-here/ima-1000.*": "tests/test_vectors.py",
 }
 """Which test reads the files of a pattern; of several patterns the first counts."""
@@ -234,51 +227,6 @@ def test_keys_of_a_real_tpm() -> None:
 def test_the_policy_of_endorsement_keys() -> None:
     known = (VECTORS / "ibmtss" / "policies" / "policyiwgeksha256.bin").read_bytes()
     assert known == enrolment.EK_POLICY == templates.EK_POLICY
-
-
-# Section 6: lists and quotes of kernels that others booted
-
-
-def attest_of(folder: Path) -> tpm.Attest:
-    """Return what the key signed."""
-    message = (folder / "quote.msg").read_bytes()
-    signature = tpm.Signature.decode((folder / "quote.sig").read_bytes())
-    key = load_pem_public_key((folder / "ak.pub").read_bytes())
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    r, s = (int.from_bytes(value, "big") for value in signature.values)
-    der = encode_dss_signature(r, s)
-    key.verify(der, message, ec.ECDSA(SHA256()))
-    with pytest.raises(InvalidSignature):
-        key.verify(der, message[:-1] + bytes([message[-1] ^ 1]), ec.ECDSA(SHA256()))
-    return tpm.Attest.decode(message)
-
-
-@pytest.mark.parametrize("name", ["k6.1-sha1+sha256", "k7.2-sha1+sha256"])
-def test_a_quote_between_two_readings_of_the_list(name: str) -> None:
-    folder = KERNELS / name
-    attest = attest_of(folder)
-    assert attest.extra_data.hex() == "00112233445566778899aabbccddeeff"
-    before = list(read_records((folder / "before_quote.binary_runtime_measurements").read_bytes()))
-    records = list(read_records((folder / "binary_runtime_measurements").read_bytes()))
-    assert records[: len(before)] == before
-    held = json.loads((folder / "pcrs_after.json").read_text())
-    [(count, values)] = matches(records, attest, held["sha256"])
-    assert len(before) <= count <= len(records)
-    assert {record.register for record in records} == {10, 11}
-    # Register 10 went on: whoever wrote the dump ran programs for it.
-    assert values["11"] == held["sha256"]["11"].lower()
-    assert values["10"] != held["sha256"]["10"].lower()
-
-
-def test_an_invented_record_leads_to_a_genuine_quote() -> None:
-    folder = KERNELS / "k6.12-forged-entry"
-    attest = attest_of(folder)
-    held = json.loads((folder / "pcrs.json").read_text())
-    real = list(read_records((folder / "real.bin").read_bytes()))
-    invented = list(read_records((folder / "forged_entry.bin").read_bytes()))
-    assert [*matches(real, attest, held)] == []
-    [(count, _)] = matches([*real[:81], *invented, *real[81:]], attest, held)
-    assert count > 81
 
 
 # Section 7
