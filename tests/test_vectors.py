@@ -156,10 +156,18 @@ def test_every_pattern_is_of_some_file() -> None:
         assert any(fnmatch(name, pattern) for name in files()), pattern
 
 
-@pytest.mark.parametrize("test", sorted(set(JUDGED.values())))
-def test_the_tests_that_the_table_names_are_there(test: str) -> None:
-    text = (ROOT / test).read_text()
-    assert "VECTORS" in text
+TO_COME = ("tests/verifier/test_check_ek.py",)
+
+
+def test_the_tests_that_the_table_names_read_those_files() -> None:
+    rows = {*expected("eventlogs"), *expected("ima")}
+    for pattern, test in JUDGED.items():
+        found = [name for name in files() if fnmatch(name, pattern)]
+        if rows.issuperset(found) or test in TO_COME:
+            continue  # a parameter of its own each
+        text = (ROOT / test).read_text()
+        folder, _, name = pattern.partition("/")
+        assert folder in text or name.strip("*") in text, pattern
 
 
 def test_the_readme_says_what_is_not_judged_and_why() -> None:
