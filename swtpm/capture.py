@@ -31,10 +31,10 @@ QUOTED = "sha256:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15"
 def capture(machine: VirtualMachine, directory: Path, *, made_by: str) -> tuple[Path, ...]:
     """Write what a machine says, and how it was made to say so; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
-    registers(machine)  # so that doing it again, last, adds no program to the list
+    banks(machine)  # so that doing it again, last, adds no program to the list
     before = machine.get(f"{SECURITYFS}/ima/{LIST}")
     files = {f"before_quote.{LIST}": before, **_quote(machine), **_lists(machine)}
-    files["pcrs.json"] = _json(registers(machine))
+    files["pcrs.json"] = _json(banks(machine))
     files |= {name: machine.get(source) for name, source in FILES.items()}
     files["capture.json"] = _json(
         {
@@ -50,15 +50,20 @@ def capture(machine: VirtualMachine, directory: Path, *, made_by: str) -> tuple[
     return tuple(directory / name for name in files)
 
 
-def registers(machine: VirtualMachine) -> dict[str, dict[int, str]]:
-    """Return every bank: name -> register -> value in lower-case hexadecimal."""
+def registers(machine: VirtualMachine, bank: str = "sha256") -> dict[int, str]:
+    """Return a bank: register -> value in lower-case hexadecimal."""
+    return banks(machine)[bank]
+
+
+def banks(machine: VirtualMachine) -> dict[str, dict[int, str]]:
+    """Return every bank that the TPM has, by name."""
     lines = machine.run(f"cd {REGISTERS} && grep -H . pcr-*/*").check().output.splitlines()
-    banks: dict[str, dict[int, str]] = {}
+    found: dict[str, dict[int, str]] = {}
     for line in lines:
         place, _, value = line.partition(":")
         bank, _, number = place.removeprefix("pcr-").partition("/")
-        banks.setdefault(bank, {})[int(number)] = value.strip().lower()
-    return {bank: dict(sorted(values.items())) for bank, values in sorted(banks.items())}
+        found.setdefault(bank, {})[int(number)] = value.strip().lower()
+    return {bank: dict(sorted(values.items())) for bank, values in sorted(found.items())}
 
 
 def _quote(machine: VirtualMachine) -> dict[str, bytes]:
