@@ -44,7 +44,7 @@ def make(build: Path = BUILD) -> Path:
 
 def kernel(name: str, build: Path = BUILD) -> Kernel:
     """Return a kernel with its initramfs; one that set-up does not fetch is fetched now."""
-    with _alone(build):
+    with alone(build):
         is_of_setup = name in kernels.NAMES
         wanted = Kernel.at(name, build) if is_of_setup else kernels.fetch_offered(name, build)
         initramfs.write(wanted, build / "vm/base/usr/bin/busybox")
