@@ -11,13 +11,15 @@ ROOMS := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,evidence
 # Programs for the virtual machine, written in C: they are put in its /usr/bin.
 PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
 
-.PHONY: help venv setup machine test kernels check check-readme demo lab clean
+.PHONY: help venv setup machine test kernels check check-readme fuzz bench demo lab clean
 
 help:
 	@echo "make demo    set up, boot a machine in software, and show what gets a credential and what does not"
 	@echo "make test    set up, and run all tests"
 	@echo "make check   ruff, mypy, the architecture test, the pages that are made or checked"
 	@echo "make kernels boot every kernel of the package mirror, and judge what each measures (an hour)"
+	@echo "make fuzz    try the parsers with what breaks parsers [SECONDS=60] [TARGET=name]"
+	@echo "make bench   what it costs to accept and to refuse, against a baseline of the same run"
 	@echo "make lab     boot the machine, enrol it, and give a shell in it"
 	@echo "make venv    only .venv"
 
@@ -59,6 +61,20 @@ check: $(VENV)
 # The README's help blocks and names; `$(PYTHON) tests/test_readme.py --write` mends the blocks.
 check-readme: $(VENV)
 	$(PYTHON) -m pytest -q tests/test_readme.py
+
+# Each target in a process of its own; the corpus grows in build/fuzz.
+SECONDS := 60
+FUZZ := build/fuzz.stamp
+
+$(FUZZ): $(VENV)
+	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@touch $@
+
+fuzz: $(FUZZ)
+	@$(PYTHON) -m tests.fuzz --seconds $(SECONDS) $(TARGET)
+
+bench: $(VENV)
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 demo: setup
 	@$(PYTHON) -m demo $(ARGS)

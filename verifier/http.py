@@ -190,6 +190,7 @@ def make_operators_app(service: Service) -> web.Application:
 def _arguments(body: bytes) -> dict[str, object]:
     try:
         arguments = json.loads(body)
+        json.dumps(arguments, ensure_ascii=False).encode()  # JSON can name what is no text
     except (ValueError, RecursionError) as error:
         raise Malformed("expected JSON") from error
     if not isinstance(arguments, dict):

@@ -22,10 +22,14 @@ class Table:
 
     @classmethod
     def parse(cls, text: str, what: str) -> Self:
-        """Return the table in the TOML document `text`, of version 1."""
+        """Return the table in the TOML document `text`, of version 1.
+
+        A lone surrogate, which JSON can name in any text, is no text that could be stored.
+        """
         try:
+            text.encode()
             values = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: of numbers too long, too
             raise reject(
                 Reason.POLICY_INVALID, what, expected="TOML", found=label(str(error))
             ) from error
@@ -36,7 +40,7 @@ class Table:
 
     def refuse(self, key: str, *, expected: str) -> Rejected:
         """Return the refusal of what `key` holds."""
-        found = label(repr(self.values[key])) if key in self.values else "nothing"
+        found = _shown(self.values[key]) if key in self.values else "nothing"
         return reject(
             Reason.POLICY_INVALID, f"{self.what}: {label(key)}", expected=expected, found=found
         )
@@ -98,6 +102,13 @@ class Table:
             raise reject(
                 Reason.POLICY_INVALID, self.what, expected=f"keys among {known}", found=label(key)
             )
+
+
+def _shown(value: object) -> str:
+    try:
+        return label(repr(value))
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number too long to be shown"
 
 
 def _has_form(value: str, form: re.Pattern[str]) -> bool:

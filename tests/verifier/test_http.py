@@ -209,6 +209,8 @@ def test_operators_ask_over_a_socket_of_their_own(door: Door, verifier: RunningV
         ("ledger", {"most": True}),
         ("ledger", {"most": 0}),
         ("put", {"kind": "poem", "text": "roses"}),
+        ("put", {"kind": "kernel-policy", "text": "measure # \udccf"}),
+        ("node_approve", {"node": "\udccf"}),
     ],
 )
 def test_operators_call_verbs_with_their_arguments(

@@ -110,12 +110,27 @@ SET = f'version = 1\nname = "x"\n[files]\n"usr/bin/x" = "sha256:{HEX}"\n'
         (f'"sha256:{HEX}"', "{}", "usr/bin/x"),
         ("usr/bin/x", "/usr/bin/x", "/usr/bin/x"),
         ("usr/bin/x", "usr/../x", "usr/../x"),
+        ('name = "x"', f"name = 0x{'f' * 5000}", "too long"),
+        ('name = "x"', f"name = [0x{'f' * 5000}]", "too long"),
     ],
 )
 def test_a_set_that_is_not_read(old: str, new: str, speaks_of: str) -> None:
     assert read_reference(SET).files == {"usr/bin/x": (bytes.fromhex(HEX),)}
     assert old in SET
     assert speaks_of in refused(SET.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("# \udccf\n" + SET, id="what is no text"),
+        pytest.param(f"a = {'1' * 5000}\n" + SET, id="a number of 5000 digits"),
+        pytest.param(f"a = {'[' * 5000}", id="arrays 5000 deep"),
+    ],
+)
+def test_what_the_toml_library_cannot_read_is_refused(text: str) -> None:
+    assert "TOML" in refused(text)
+    assert "TOML" in refused(text, workload=True)
 
 
 # Workloads

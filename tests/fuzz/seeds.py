@@ -1,0 +1,454 @@
+"""What fuzzing starts from: our own messages, the property tests' values, and real files.
+
+Files of third parties are read beside the checkout where they are there, and cut to the parts
+that differ; nothing of them is written anywhere.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from credential import Keys, Procseal, grant, local, wit, wpt
+from credential import Malformed as CredentialMalformed
+from credential import crypto as credential_crypto
+from credential import keys as credential_keys
+from credential.members import to_json
+from evidence import Challenge, Malformed, cbor
+from evidence.event_log import EventLog
+from evidence.ima import LIST_HASHES, Record, read_records
+from evidence.shapes import Message
+from tests.evidence import shapes
+from tests.evidence.test_event_log import agile_logs, sha1_logs
+from tests.evidence.test_ima_templates import records as template_records
+from tests.shared_vectors import VECTORS, expected
+from tests.simulated_node import NOW, SimulatedNode, make_challenge
+from tests.simulated_node import private_key as simulated_key
+from verifier.case import (
+    Document,
+    Exported,
+    Frame,
+    Head,
+    Outcome,
+    chain_over,
+    digest_of,
+    write_measured,
+)
+from verifier.keys import SigningKey
+from verifier.node import Measured
+from verifier.policy import Policy
+from verifier.workload import EXAMPLE
+
+MESSAGES: tuple[type[Message], ...] = shapes.MESSAGES
+
+FEW = 24
+"""Values of one kind."""
+SHORT = 12
+"""Records or events of a list: more of them say nothing new."""
+MOST_BYTES = 8192
+
+
+def examples(strategy: st.SearchStrategy[Any], count: int = FEW) -> list[Any]:
+    """Return values of a strategy: the same ones each time."""
+    found: list[Any] = []
+
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(value: Any) -> None:  # noqa: ANN401 - of any strategy
+        found.append(value)
+
+    collect()
+    return found
+
+
+# The measurement list
+
+
+def lists() -> Iterator[bytes]:
+    """Yield lists of each bank and template, and one of a whole node."""
+    for algorithm in LIST_HASHES:
+        if algorithm not in hashlib.algorithms_available:
+            continue
+        for record, _ in examples(template_records(algorithm=algorithm)):
+            yield record.encode()
+    yield b"".join(record.encode() for record in records())
+    for data in _vectors("ima"):
+        yield from _parts_of_list(data)
+
+
+def appraised_lists() -> Iterator[bytes]:
+    """Yield the list of a node, and lists that begin with it."""
+    honest = b"".join(record.encode() for record in records())
+    yield honest
+    simulated = SimulatedNode()
+    simulated.violate("/usr/bin/written", register=10)
+    simulated.measure("home/user/a b", b"own", register=12)
+    simulated.measure_record("/x", bytes(32), register=13, template="ima-sigv2")
+    simulated.measure_record("/x", bytes(16), algorithm="md5", template="ima-ng")
+    simulated.measure_buffer("kernel_version", b"other")
+    yield b"".join(record.encode() for record in simulated.records)
+    for record, _ in examples(template_records()):
+        yield honest + record.encode()
+
+
+def _parts_of_list(data: bytes) -> Iterator[bytes]:
+    """Yield the beginning of a list, and the first record of each template in it."""
+    for width in sorted(set(LIST_HASHES.values())):
+        try:
+            whole = list(read_records(data, template_hash_bytes=width))
+        except Malformed:
+            continue
+        templates: dict[tuple[str, bool], Record] = {}
+        for record in whole:
+            templates.setdefault((record.template, record.is_violation), record)
+        yield b"".join(record.encode() for record in whole[:SHORT])
+        yield from (record.encode() for record in templates.values())
+        return
+
+
+def ascii_lists() -> Iterator[bytes]:
+    """Yield lists in text."""
+    yield b"10 %s ima-ng sha256:%s /usr/bin/a b\n" % (b"ab" * 20, b"cd" * 32)
+    yield b"10 %s ima %s boot_aggregate\n" % (b"ab" * 20, b"cd" * 20)
+    yield b"10 %s ima-sig sha256:%s /usr/bin/a 0302\n" % (b"ab" * 32, b"cd" * 32)
+    yield b"11 %s d-ng|n-ng|iuid|imode sha1:%s a 1000 33261\n" % (b"0" * 40, b"cd" * 20)
+    yield b"10 %s evm-sig sha1:%s a 03 x|y 04000000 aabb 0 0 33188\n" % (b"ab" * 20, b"cd" * 20)
+    for path in sorted(VECTORS.glob("**/*ascii*")):
+        if path.is_file():
+            yield b"".join(path.read_bytes().splitlines(keepends=True)[:SHORT])
+
+
+# Boot event logs
+
+
+def event_logs() -> Iterator[bytes]:
+    """Yield logs in both forms."""
+    for log in chain(examples(sha1_logs()), examples(agile_logs())):
+        yield log.encode()
+    for data in _vectors("eventlogs"):
+        try:
+            log = EventLog.decode(data)
+        except Malformed:
+            yield data[:512]
+            continue
+        kinds = {(event.type, event.register): event for event in reversed(log.events)}
+        short = [event for event in kinds.values() if len(event.data) < 1024]
+        for events in (log.events[:SHORT], tuple(short)):
+            part = replace(log, events=events, padding=b"").encode()
+            if len(part) <= 2 * MOST_BYTES:
+                yield part
+
+
+# TPM structures
+
+
+def tpm_structures() -> Iterator[bytes]:
+    """Yield each structure."""
+    for _, values in shapes.STRUCTURES.values():
+        yield from (value.encode() for value in examples(values))
+    for suffix in ("quote", "sig", "attest", "creation_data", "tpm2b_public"):
+        for path in sorted(VECTORS.glob(f"generated-swtpm/*.{suffix}")):
+            data = path.read_bytes()
+            yield data[2:] if suffix == "tpm2b_public" else data
+
+
+# Messages
+
+
+def messages() -> Iterator[bytes]:
+    """Yield every message."""
+    for kind in MESSAGES:
+        yield from (value.encode() for value in examples(shapes.shapes(kind), 6))
+    simulated = SimulatedNode("n")
+    process = simulated.new_process()
+    yield simulated.enrol_message().encode()
+    yield simulated.evidence(make_challenge("n"), [process]).encode()
+    yield simulated.body([process], [process]).encode()
+    yield cbor.encode([1, -1, None, True, "text", b"bytes", [], [[[[]]]]])
+
+
+def bodies() -> Iterator[bytes]:
+    """Yield what a node with processes quotes."""
+    simulated = node()
+    processes = [
+        simulated.new_process(),
+        simulated.new_process(core={"binding": "launched", "peer_proof": "child"}),
+        simulated.new_process(core={"identity": ""}, look={"anonymous_executable": 4096}),
+        simulated.new_process(core={"user": "root"}),
+    ]
+    yield simulated.body().encode()
+    for process in processes:
+        yield simulated.body([process]).encode()
+        yield simulated.body([], [process]).encode()
+    yield simulated.body(processes[:2], processes[2:]).encode()
+
+
+def evidence() -> Iterator[bytes]:
+    """Yield evidence of the node."""
+    simulated = node()
+    simulated.relist(records())
+    process = simulated.new_process()
+    asked = challenge()
+    yield simulated.unsigned_evidence(asked).encode()
+    yield simulated.unsigned_evidence(asked, body=simulated.body([process])).encode()
+    yield simulated.unsigned_evidence(asked, withdrawn=(process.key_name,)).encode()
+    log = next(iter(event_logs()))
+    yield simulated.unsigned_evidence(asked, boot_log=log).encode()
+
+
+# Decisions
+
+
+@cache
+def node() -> SimulatedNode:
+    """Return the node that signs and quotes what it is given."""
+    return SimulatedNode()
+
+
+@cache
+def records() -> tuple[Record, ...]:
+    """Return its honest list."""
+    return tuple(SimulatedNode().records)
+
+
+@cache
+def policy() -> Policy:
+    """Return the policy that accepts it."""
+    return SimulatedNode().policy()
+
+
+@cache
+def challenge() -> Challenge:
+    """Return what it is asked."""
+    return make_challenge(node().name)
+
+
+def document(kind: str, text: str) -> Document:
+    """Return a policy document of this kind."""
+    return Document(kind=kind, name="fuzz", text=text)
+
+
+def frame() -> Frame:
+    """Return what a policy has besides documents."""
+    return Frame(
+        version=1,
+        trust_domain="example.org",
+        execute_register=10,
+        user_register=12,
+        attestor_register=13,
+    )
+
+
+def cases() -> Iterator[bytes]:
+    """Yield exported cases, and their heads and stored sets."""
+    for case in _cases():
+        yield case.encode()
+        yield case.head
+        yield from case.parts
+
+
+def _cases() -> Iterator[Exported]:
+    simulated = SimulatedNode()
+    process = simulated.new_process()
+    sets = simulated.reference_toml()
+    documents = (
+        *(document("reference", text) for text in sets),
+        document("workload", simulated.workload_toml()),
+        document("kernel-policy", "measure func=BPRM_CHECK\nmeasure func=MMAP_CHECK\n"),
+    )
+    asked = make_challenge(simulated.name)
+    measured = Measured(
+        register=10, algorithm="sha256", digest=bytes(32), path=b"/a", template="ima-sig"
+    )
+    parts = (write_measured((measured, measured)),)
+    message = simulated.evidence(asked, [process]).encode()
+    head = Head(
+        message=hashlib.sha256(message).digest(),
+        challenge=asked.encode(),
+        node=simulated.accepted(process),
+        checkpoint=None,
+        measured=chain_over(parts),
+        frame=frame(),
+        documents=digest_of(documents),
+        now=NOW,
+        outcome=Outcome(verdict="refused", reasons=("ima-list.unknown",), processes=()),
+    )
+    yield Exported.make(
+        ledger=7,
+        head=head.encode(),
+        message=message,
+        parts=parts,
+        documents=documents,
+        key=signing_key(),
+    )
+    yield Exported.make(
+        ledger=8, head=head.encode(), message=message, parts=(), documents=(), key=signing_key()
+    )
+
+
+# Policy documents
+
+
+def documents() -> Iterator[bytes]:
+    """Yield a workload and reference sets."""
+    yield EXAMPLE.encode()
+    simulated = node()
+    yield from (text.encode() for text in simulated.reference_toml())
+    yield simulated.workload_toml().encode()
+    yield (
+        b'version = 1\nname = "a"\nsource = "b"\nnodes = ["n"]\n[files]\n'
+        b'"etc/x" = ["sha256:%s", "sha256:%s"]\n' % (b"0" * 64, b"1" * 64)
+    )
+
+
+# Credentials
+
+
+@cache
+def private_key() -> credential_crypto.PrivateKey:
+    """Return the verifier's key, which is the use key too: the same one each time."""
+    return simulated_key("fuzz")
+
+
+@cache
+def signing_key() -> SigningKey:
+    """Return the same with its name."""
+    point = credential_crypto.point_of(private_key())
+    return SigningKey(private=private_key(), kid=credential_keys.thumbprint(point))
+
+
+@cache
+def keys() -> Keys:
+    """Return what a relying party trusts."""
+    return Keys.of("example.org", [(signing_key().kid, signing_key().point)])
+
+
+def _claims() -> wit.Claims:
+    return wit.Claims(
+        issuer="https://verifier.example.org",
+        id="spiffe://example.org/payments",
+        issued=NOW,
+        expires=NOW.replace(hour=13),
+        jti="Zm9vYmFyYmF6cXV4MTIzNA",
+        use_key=signing_key().point,
+        procseal=Procseal(
+            level="L2",
+            binding="attached",
+            peer_proof="pidfs",
+            proof_key="attestor",
+            executable="sha256:" + "3f" * 32,
+            set="payments-1.4",
+            node="build-7",
+            boot="41c0a9ce-5a0c-4a6c-8d3f-1b2c3d4e5f60",
+            unit="payments.service",
+            user="payments",
+            audiences=("https://ledger.example.org",),
+            scopes=("post",),
+            evidence="sha256:" + "b0" * 32,
+            ledger=17,
+        ),
+    )
+
+
+def _payload(text: str) -> bytes:
+    part = text.split(".")[1]
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def tokens() -> Iterator[bytes]:
+    """Yield a token and its payload."""
+    token = wit.encode(_claims(), key=private_key(), kid=signing_key().kid)
+    yield from (token.encode(), _payload(token))
+
+
+def proofs() -> Iterator[bytes]:
+    """Yield a proof and its payload."""
+    proof = wpt.make(
+        token="a.b.c",
+        key=private_key(),
+        audience="https://ledger.example.org",
+        method="POST",
+        url="https://ledger.example.org/post",
+        now=NOW,
+        jti=bytes(16),
+    )
+    yield from (proof.encode(), _payload(proof))
+
+
+def grant_question() -> dict[str, object]:
+    """Return what the attestor asked."""
+    return {
+        "node": "build-7",
+        "key_name": b"\x00\x0b" + b"k" * 32,
+        "core": b"c" * 32,
+        "challenge": b"q" * 32,
+        "next_step": 0,
+    }
+
+
+def grants() -> Iterator[bytes]:
+    """Yield grants of each kind and their payloads."""
+    question = grant_question()
+    del question["next_step"]
+    lease = grant.Grant(lease_seconds=300, step=0, **question)  # type: ignore[arg-type]
+    first = grant.seal_token(
+        replace(lease, id_object=b"id", encrypted_secret=b"es"),
+        "a.b",
+        key=bytes(32),
+        nonce=bytes(12),
+    )
+    for value in (lease, first, replace(lease, step=9, ciphertext=b"c" * 40)):
+        text = grant.sign(value, key=private_key(), kid=signing_key().kid)
+        yield from (text.encode(), _payload(text))
+
+
+def key_sets() -> Iterator[bytes]:
+    """Yield sets of keys."""
+    ours = keys().to_jwks()
+    yield to_json(ours)
+    yield to_json({"keys": [*ours["keys"], {"kty": "RSA", "n": "AQAB", "e": "AQAB"}]})
+
+
+def local_messages() -> Iterator[bytes]:
+    """Yield messages of the local socket."""
+    url = "https://ledger.example.org/post"
+    yield local.Nonce(nonce="0f" * 32).encode()
+    yield local.Obtain(nonce="0f" * 32, id="spiffe://example.org/payments").encode()
+    yield local.Credential(
+        token="a.b.c", expires=1, id="spiffe://example.org/payments", level="L2"
+    ).encode()
+    yield local.Prove(audience="https://ledger.example.org", method="POST", url=url).encode()
+    yield local.Proof(token="a.b.c", proof="d.e.f").encode()
+    yield local.Token().encode()
+    yield local.Launch(argument=("/bin/a", "b c"), environment=("A=b",), user="payments").encode()
+    yield local.Launched(pid=7).encode()
+    yield local.Ended(status=-9).encode()
+    yield local.Status().encode()
+    yield local.State(json=json.dumps({"node": "build-7"})).encode()
+    finding = CredentialMalformed(wit.Reason.TOKEN_MALFORMED, "what").findings[0]
+    yield local.Refusal.of((finding, finding)).encode()
+
+
+# Files of third parties
+
+
+def _vectors(kind: str) -> Iterator[bytes]:
+    """Yield the files of a kind, where they are beside the checkout."""
+    for name in sorted(expected(kind)):
+        path = VECTORS / name
+        if path.is_file():
+            yield path.read_bytes()

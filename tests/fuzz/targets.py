@@ -1,0 +1,410 @@
+"""Every parser of bytes that an attacker may have written, as a function that a fuzzer calls.
+
+A target takes any bytes. It may refuse them by the errors that it names, and by no other; what it
+accepts has to encode to the same bytes again. `seeds` are inputs to start from, most of them good.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from credential import Refused, grant, local, wit, wpt
+from credential import crypto as credential_crypto
+from credential import jws as credential_jws
+from credential.keys import Keys
+from credential.reasons import Malformed as CredentialMalformed
+from evidence import Body, Challenge, Evidence, Malformed, cbor, tpm
+from evidence.event_log import EventLog, Variable
+from evidence.ima import LIST_HASHES, hash_of, read_measurement, read_records, read_values
+from evidence.ima_ascii import read_ascii_records, template_hash_width
+from evidence.messages import quote_binding
+from tests.fuzz import seeds
+from verifier import crypto, plain
+from verifier.appraisal import appraise
+from verifier.bounds import demand_bounded
+from verifier.case import (
+    Exported,
+    Head,
+    chain_over,
+    digest_of,
+    judge,
+    policy_of,
+    read_measured,
+)
+from verifier.check_log import check_log
+from verifier.event_log import judge_event_log
+from verifier.reasons import Finding, Reason, Rejected
+from verifier.reference import encode_reference, read_reference
+from verifier.verdict import Refused as RefusedProcess
+from verifier.workload import read_workload
+
+Errors = tuple[type[Exception], ...]
+
+FEW_BYTES = 4096
+"""An input of a format whose seeds are short."""
+MORE_BYTES = 16384
+
+
+class Unfaithful(AssertionError):
+    """What was accepted is not what was in the bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One parser, or several that read the same bytes."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], Iterable[bytes]]
+    refusals: Errors = (Malformed,)
+    """The only errors that it may raise."""
+    most_bytes: int = FEW_BYTES
+    is_cbor: bool = False
+    """Inputs are changed member by member, besides byte by byte: what is no CBOR is refused before
+    anything of it has been looked at."""
+
+    def attempt(self, data: bytes) -> bool:
+        """Say whether the bytes are accepted; raise whatever is no refusal."""
+        try:
+            self.run(data)
+        except self.refusals:
+            return False
+        return True
+
+
+def demand_same(encoded: bytes, data: bytes) -> None:
+    """Raise Unfaithful unless the bytes came back."""
+    if encoded != data:
+        raise Unfaithful(f"expected {data.hex()}, got {encoded.hex()}")
+
+
+def first_accepted(data: bytes, parsers: Iterable[Callable[[bytes], object]]) -> None:
+    """Give the bytes to all parsers; raise Malformed if none of them takes them."""
+    refusals = []
+    accepted = 0
+    for parse in parsers:
+        try:
+            parse(data)
+        except Malformed as malformed:
+            refusals.append(malformed)
+        else:
+            accepted += 1
+    if not accepted:
+        raise refusals[0]
+
+
+# The measurement list
+
+
+def read_list(data: bytes) -> None:
+    """Read the bytes as a list of every bank."""
+    widths = sorted(set(LIST_HASHES.values()))
+    first_accepted(data, [lambda it, width=width: _read_list(it, width) for width in widths])
+
+
+def _read_list(data: bytes, width: int) -> None:
+    records = list(read_records(data, template_hash_bytes=width))
+    demand_same(b"".join(record.encode() for record in records), data)
+    for record in records:
+        if (
+            not record.is_violation
+            and len(record.extension("sha256")) != hashlib.sha256().digest_size
+        ):
+            raise Unfaithful("expected an extension of the bank's size")
+        for read in (read_values, read_measurement):
+            try:
+                read(record)
+            except Malformed:
+                continue
+
+
+def read_ascii_list(data: bytes) -> None:
+    """Read the bytes as a list in text, and say what it says."""
+    for line in check_log(data, is_ascii=True).lines():
+        line.encode()
+    for record in read_ascii_records(data, template_hash_bytes=template_hash_width(data)):
+        try:
+            read_values(record)
+        except Malformed:
+            continue
+
+
+def check_list(data: bytes) -> None:
+    """Say what a list in a file says, whatever bank it is of."""
+    algorithms = [one for one in LIST_HASHES if hash_of(one, b"") is not None]
+    first_accepted(data, [lambda it, one=one: check_log(it, log_hash=one) for one in algorithms])
+
+
+# Boot event logs
+
+
+def read_event_log(data: bytes) -> None:
+    """Read and judge the bytes as a boot event log, and each event's data as a variable."""
+    log = EventLog.decode(data)
+    demand_same(log.encode(), data)
+    judge_event_log(log)
+    for event in log.events:
+        try:
+            demand_same(Variable.decode(event.data).encode(), event.data)
+        except Malformed:
+            continue
+
+
+# TPM structures
+
+
+def read_tpm_structure(data: bytes) -> None:
+    """Read the bytes as each structure."""
+    structures = (tpm.Attest, tpm.Signature, tpm.Public, tpm.CreationData)
+    first_accepted(data, [lambda it, kind=kind: _round_trip(kind, it) for kind in structures])
+
+
+def _round_trip(kind: type, data: bytes) -> None:
+    value = kind.decode(data)  # type: ignore[attr-defined]  # of each of these classes
+    demand_same(value.encode(), data)
+    if isinstance(value, tpm.Public):
+        crypto.spki(value)
+        tpm.qualify(value.qualified_name(value.name()), value.name())
+
+
+# Messages
+
+
+def read_cbor(data: bytes) -> None:
+    """Read the bytes as CBOR, and count it, which never depends on whether it can be read."""
+    first_accepted(data, [demand_bounded, lambda it: demand_same(cbor.encode(cbor.decode(it)), it)])
+
+
+def read_message(data: bytes) -> None:
+    """Read the bytes as the message that they say they are."""
+    value = cbor.decode(data)
+    kinds = {kind.TYPE: kind for kind in seeds.MESSAGES}
+    name = value[0] if isinstance(value, list) and value and isinstance(value[0], str) else ""
+    kind = kinds.get(name, Evidence)
+    demand_same(kind.decode(data).encode(), data)
+
+
+# Decisions: the node signs and quotes whatever it is given
+
+
+def appraise_list(data: bytes) -> None:
+    """Appraise the bytes as the list of a node whose registers it leads to."""
+    node = seeds.node()
+    for register in (10, 12, 13):
+        node.tpm.registers[register] = bytes(32)
+    for record in read_records(data):
+        if record.register in (10, 12, 13):
+            node.tpm.extend(record.register, record.extension("sha256"))
+    challenge = seeds.challenge()
+    _appraise(node.unsigned_evidence(challenge, records=data), challenge)
+
+
+def appraise_body(data: bytes) -> None:
+    """Appraise the bytes as what the quote of an honest TPM binds."""
+    node = seeds.node()
+    node.relist(seeds.records())
+    challenge = seeds.challenge()
+    body = hashlib.sha256(data).digest()
+    quote, signature = node.tpm.quote(
+        quote_binding(challenge.trust_domain, challenge.digest(), body)
+    )
+    evidence = node.unsigned_evidence(challenge)
+    registers = tuple(node.tpm.registers)
+    _appraise(
+        replace(evidence, body=data, quote=quote, signature=signature, registers=registers),
+        challenge,
+    )
+    demand_same(Body.decode(data).encode(), data)
+
+
+def appraise_evidence(data: bytes) -> None:
+    """Appraise the bytes as evidence."""
+    _appraise(Evidence.decode(data), seeds.challenge())
+
+
+def _appraise(evidence: Evidence, challenge: Challenge) -> None:
+    node = seeds.node()
+    try:
+        verdict = appraise(
+            evidence,
+            signer=node.instance,
+            challenge=challenge,
+            node=node.enrolled(),
+            checkpoint=None,
+            measured=(),
+            policy=seeds.policy(),
+            now=seeds.NOW,
+        )
+    except Rejected as rejected:
+        _demand_judged(rejected.findings)
+        raise
+    for process in verdict.processes:
+        if isinstance(process, RefusedProcess):
+            _demand_judged(process.findings)
+
+
+def _demand_judged(findings: Iterable[Finding]) -> None:
+    """Raise Unfaithful where an error that nobody expected was what refused."""
+    for finding in findings:
+        finding.reason.encode()
+        for text in (finding.what, finding.expected, finding.found):
+            text.encode()
+        if finding.reason is Reason.INTERNAL:
+            raise Unfaithful(f"refused by {finding.found}")
+
+
+def read_case(data: bytes) -> None:
+    """Judge an exported case again, as it is and signed anew; and read the parts of one."""
+    parsers: list[Callable[[bytes], object]] = [
+        lambda it: Exported.decode(it).open(),
+        lambda it: demand_same(plain.encode(Head, plain.decode(Head, it)), it),
+        lambda it: read_measured((it,)),
+        _judge_case,
+    ]
+    first_accepted(data, parsers)
+
+
+def _judge_case(data: bytes) -> None:
+    """Judge a case whose signature and digests have been made to fit."""
+    demand_bounded(data)
+    match cbor.decode(data):
+        case [str(), members]:
+            found = plain.unpack(Exported, members)
+        case _:
+            raise Malformed("expected a case")
+    assert isinstance(found, Exported)
+    head = replace(
+        plain.decode(Head, found.head),
+        message=hashlib.sha256(found.message).digest(),
+        measured=chain_over(found.parts),
+        documents=digest_of(found.documents),
+    )
+    signed = Exported.make(
+        ledger=found.ledger,
+        head=head.encode(),
+        message=found.message,
+        parts=found.parts,
+        documents=found.documents,
+        key=seeds.signing_key(),
+    )
+    case, _ = Exported.decode(signed.encode()).open()
+    try:
+        judge(case)
+    except Rejected as rejected:
+        _demand_judged(rejected.findings)
+        raise
+
+
+# Policy documents
+
+
+def read_policy_document(data: bytes) -> None:
+    """Read the bytes as every kind of document; text may hold what no encoding does."""
+    text = data.decode("utf-8", "surrogateescape")
+    refusals = []
+    for read in (_read_reference, _read_workload):
+        try:
+            read(text)
+        except Rejected as rejected:
+            _demand_judged(rejected.findings)
+            refusals.append(rejected)
+    if len(refusals) > 1:
+        raise refusals[0]
+
+
+def _read_reference(text: str) -> None:
+    reference = read_reference(text)
+    if read_reference(encode_reference(reference)) != reference:
+        raise Unfaithful("expected the same set")
+    policy_of(seeds.frame(), (seeds.document("reference", text),))
+
+
+def _read_workload(text: str) -> None:
+    read_workload(text)
+    digest_of((seeds.document("workload", text),))
+
+
+# Credentials
+
+
+def read_token(data: bytes) -> None:
+    """Read the bytes as a token, as the payload of one, and as a set of keys."""
+    _read_signed(data, wit.TYPE, lambda text: wit.read(text, seeds.keys()), has_kid=True)
+
+
+def read_proof(data: bytes) -> None:
+    """Read the bytes as a proof, and as the payload of one."""
+    point = credential_crypto.point_of(seeds.private_key())
+    _read_signed(data, wpt.TYPE, lambda text: wpt.read(text, use_key=point), has_kid=False)
+
+
+def read_grant(data: bytes) -> None:
+    """Read the bytes as a grant, and as the payload of one."""
+    question = seeds.grant_question()
+    _read_signed(
+        data,
+        grant.TYPE,
+        lambda text: grant.read(text, seeds.keys(), **question),  # type: ignore[arg-type]
+        has_kid=True,
+    )
+
+
+def _read_signed(data: bytes, typ: str, read: Callable[[str], object], *, has_kid: bool) -> None:
+    """Read the text that the bytes are, and the one whose payload they are, well signed."""
+    header = {"typ": typ} | ({"kid": seeds.signing_key().kid} if has_kid else {})
+    texts = [data.decode("latin-1"), credential_jws.sign(data, seeds.private_key(), header)]
+    refusals = []
+    for text in texts:
+        try:
+            read(text)
+        except (CredentialMalformed, Refused) as refusal:
+            refusals.append(refusal)
+    if len(refusals) == len(texts):
+        raise refusals[-1]
+
+
+def read_keys(data: bytes) -> None:
+    """Read the bytes as the keys that a relying party trusts."""
+    keys = Keys.read(data, trust_domain="example.org")
+    if Keys.of(keys.trust_domain, list(keys.points.items())) != keys:
+        raise Unfaithful("expected the same keys")
+
+
+def read_local(data: bytes) -> None:
+    """Read the bytes as a message of the attestor's local socket."""
+    demand_same(local.decode(data).encode(), data)
+
+
+_CREDENTIAL: Errors = (CredentialMalformed, Refused)
+
+TARGETS = {
+    "ima-list": Target(run=read_list, seeds=seeds.lists),
+    "ima-list-text": Target(run=read_ascii_list, seeds=seeds.ascii_lists),
+    "check-log": Target(run=check_list, seeds=seeds.lists),
+    "event-log": Target(run=read_event_log, seeds=seeds.event_logs, most_bytes=MORE_BYTES),
+    "tpm": Target(run=read_tpm_structure, seeds=seeds.tpm_structures),
+    "cbor": Target(run=read_cbor, seeds=seeds.messages, is_cbor=True),
+    "message": Target(run=read_message, seeds=seeds.messages, is_cbor=True),
+    "appraise-list": Target(
+        run=appraise_list, seeds=seeds.appraised_lists, refusals=(Malformed, Rejected)
+    ),
+    "appraise-body": Target(
+        run=appraise_body, seeds=seeds.bodies, refusals=(Malformed, Rejected), is_cbor=True
+    ),
+    "appraise-evidence": Target(
+        run=appraise_evidence, seeds=seeds.evidence, refusals=(Malformed, Rejected), is_cbor=True
+    ),
+    "case": Target(
+        run=read_case,
+        seeds=seeds.cases,
+        refusals=(Malformed, Rejected),
+        most_bytes=MORE_BYTES,
+        is_cbor=True,
+    ),
+    "policy": Target(run=read_policy_document, seeds=seeds.documents, refusals=(Rejected,)),
+    "token": Target(run=read_token, seeds=seeds.tokens, refusals=_CREDENTIAL),
+    "proof": Target(run=read_proof, seeds=seeds.proofs, refusals=_CREDENTIAL),
+    "grant": Target(run=read_grant, seeds=seeds.grants, refusals=_CREDENTIAL),
+    "keys": Target(run=read_keys, seeds=seeds.key_sets, refusals=(CredentialMalformed,)),
+    "local": Target(run=read_local, seeds=seeds.local_messages, refusals=(CredentialMalformed,)),
+}
+"""By name. `make fuzz TARGET=name` runs one."""
