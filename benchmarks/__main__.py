@@ -1,0 +1,70 @@
+"""`make bench`: what it costs to refuse next to accepting, and to read next to hashing.
+
+Every figure stands next to a baseline of the same run; seconds are CPU seconds.
+"""
+
+import argparse
+import sys
+
+from benchmarks import reading, refusing
+from benchmarks.timing import measure
+
+MARGIN = 1.10
+"""A refusal may take this much of an acceptance: what is above 1 is noise."""
+SIZES = (1_000, 10_000)
+FULL_SIZES = (*SIZES, 100_000)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmarks; return 1 if refusing took longer than accepting anywhere."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="refusing or reading, or both")
+    parser.add_argument("--full", action="store_true", help="lists of 100000 records too")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args(argv)
+    topics = arguments.topics or ["refusing", "reading"]
+    if unknown := set(topics) - {"refusing", "reading"}:
+        parser.error(f"no topic {', '.join(sorted(unknown))}")
+    sizes = FULL_SIZES if arguments.full else SIZES
+    dear = 0
+    if "refusing" in topics:
+        dear = show_refusing(sizes, arguments.rounds)
+    if "reading" in topics:
+        show_reading(sizes, arguments.rounds)
+    return 1 if dear else 0
+
+
+def show_refusing(sizes: tuple[int, ...], rounds: int) -> int:
+    """Print every ratio, the worst of each group last; return how many are too high."""
+    dear = 0
+    worst = []
+    for group in refusing.groups(sizes):
+        seconds, figures = measure(group.accept, refusing.checked(group), rounds=rounds)
+        figures.sort(key=lambda figure: figure.ratio)
+        print(f"\n{group.name}: accepted in {1000 * seconds:.2f} ms; refused, next to that:")
+        for figure in figures:
+            print(f"  {figure.ratio:5.2f}  {1000 * figure.seconds:9.2f} ms  {figure.name}")
+        sys.stdout.flush()
+        dear += sum(figure.ratio > MARGIN for figure in figures)
+        worst.append((figures[-1].ratio, group.name, figures[-1].name))
+    print("\nthe dearest refusal of each kind, next to accepting:")
+    for ratio, kind, name in sorted(worst):
+        print(f"  {ratio:5.2f}  {kind}: {name}")
+    print(f"{dear} refusals take longer than {MARGIN} of accepting" if dear else "none is dearer")
+    return dear
+
+
+def show_reading(sizes: tuple[int, ...], rounds: int) -> None:
+    """Print entries per second of each way to read a list, next to hashing its bytes once."""
+    print("\nreading lists, next to SHA-256 over their bytes:")
+    for size in sizes:
+        work = reading.Work.of(size)
+        seconds, figures = measure(work.baseline, work.ways, rounds=rounds)
+        print(f"  {size} records, {work.size_bytes} bytes, hashed in {1000 * seconds:.2f} ms")
+        for figure in figures:
+            rate = size / figure.seconds
+            print(f"  {figure.ratio:7.0f} times  {rate:9.0f} records/s  {figure.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

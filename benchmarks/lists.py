@@ -1,0 +1,233 @@
+"""Measurement lists: appraised as evidence, and checked as files."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from benchmarks.evidence import World
+from benchmarks.refusing import Group, Work
+from evidence.ima import SHA1_BYTES, Record, encode_values
+from tests.simulated_node import KERNEL_POLICY, make_record, record_of, sha256
+from verifier.check_log import check_log
+from verifier.policy import ReferenceSet
+
+Make = Callable[[int], Record]
+"""Makes the record of this number."""
+
+LIBRARIES = "usr/lib/x86_64-linux-gnu/libnumber"
+
+
+def path_of(number: int) -> str:
+    """Return the path of a file, of the length that paths have."""
+    return f"{LIBRARIES}{number:07}.so.6"
+
+
+def digest_of(number: int) -> bytes:
+    """Return the digest of that file, which the reference set knows."""
+    return sha256(b"library %d" % number)
+
+
+def known(number: int) -> Record:
+    """Return the record of a known file."""
+    return make_record("/" + path_of(number), digest_of(number))
+
+
+def reference(size: int) -> ReferenceSet:
+    """Return the set that knows so many files."""
+    return ReferenceSet(
+        name="libraries", files={path_of(one): (digest_of(one),) for one in range(size)}
+    )
+
+
+def _unknown(number: int) -> Record:
+    return make_record("/" + path_of(number), sha256(b"evil %d" % number))
+
+
+def _known_name_long(number: int) -> Record:
+    return make_record(b"\xff\n" * 2000 + b"%07d" % number, sha256(b"evil %d" % number))
+
+
+def _violation(number: int) -> Record:
+    return replace(known(number), template_hash=bytes(SHA1_BYTES))
+
+
+def _tiny_violation(_number: int) -> Record:
+    return Record(register=10, template_hash=bytes(SHA1_BYTES), template="x", data=b"")
+
+
+def _tiny(_number: int) -> Record:
+    return record_of(b"", template="x")
+
+
+def _tiny_elsewhere(_number: int) -> Record:
+    return record_of(b"", template="x", register=11)
+
+
+def _other_register(number: int) -> Record:
+    return replace(known(number), register=11)
+
+
+def _legacy(number: int) -> Record:
+    data = encode_values("ima", (digest_of(number)[:SHA1_BYTES], path_of(number).encode()))
+    bare = Record(register=10, template_hash=b"", template="ima", data=data)
+    return replace(bare, template_hash=hashlib.sha1(bare.hashed).digest())  # noqa: S324 - IMA's
+
+
+def _unknown_template(number: int) -> Record:
+    return replace(known(number), template="d-ng|n-ng|sigh")
+
+
+def _cut_field(number: int) -> Record:
+    return record_of(known(number).data[:-1])
+
+
+def _wrong_buffer(number: int) -> Record:
+    return replace(known(number), template="ima-buf")
+
+
+def _digest(algorithm: str, size_bytes: int, number: int) -> Record:
+    return make_record("/" + path_of(number), bytes(size_bytes), algorithm=algorithm)
+
+
+def _verity(number: int) -> Record:
+    values = (b"verity:sha256:\0" + digest_of(number), path_of(number).encode() + b"\0", b"")
+    return record_of(encode_values("ima-sigv2", values), template="ima-sigv2")
+
+
+def _aggregate(number: int) -> Record:
+    return make_record("boot_aggregate", digest_of(number))
+
+
+def _policy_again(_number: int) -> Record:
+    return make_record("/etc/ima/ima-policy", sha256(KERNEL_POLICY))
+
+
+def _wrong_column(number: int) -> Record:
+    return replace(known(number), template_hash=b"\1" * SHA1_BYTES)
+
+
+EXTENDED: dict[str, Make] = {
+    "every file unknown": _unknown,
+    "every file unknown, its name odd and long": _known_name_long,
+    "violations only": _violation,
+    "violations only, as short as can be": _tiny_violation,
+    "records as short as can be": _tiny,
+    "short records of another register": _tiny_elsewhere,
+    "every record of another register": _other_register,
+    "the first template only": _legacy,
+    "an unknown template only": _unknown_template,
+    "every field cut short": _cut_field,
+    "every record relabelled as a buffer": _wrong_buffer,
+    "md5 digests only": partial(_digest, "md5", 16),
+    "an unknown algorithm only": partial(_digest, "md6", 16),
+    "zero digests only": partial(_digest, "sha256", 32),
+    "fs-verity digests only": _verity,
+    "boot aggregates only": _aggregate,
+    "kernel policies only": _policy_again,
+    "every template hash wrong": _wrong_column,
+}
+"""Lists that the registers agree with: the kernel, or who holds the TPM, has extended them so."""
+
+
+def appraised(size: int) -> Group:
+    """Return whole evidence whose list has so many records."""
+    world = World((reference(size),))
+    good = [known(one) for one in range(size)]
+    honest = world.evidence(good)
+    last = good[-1]  # in a register of the list: what follows the last of them is not judged
+    room = sum(len(record.encode()) for record in good[:-1])
+    bad = {
+        name: world.evidence([*_as_many_as_fit(make, room), last])
+        for name, make in EXTENDED.items()
+    } | {name: world.resigned(list_) for name, list_ in _not_extended(world, good).items()}
+    world.demand_no_longer(bad, honest)
+    return Group(
+        name=f"evidence with a list of {size} records",
+        accept=partial(world.judge, honest),
+        refuse={name: partial(world.judge, message) for name, message in bad.items()},
+    )
+
+
+def _as_many_as_fit(make: Make, room: int) -> list[Record]:
+    """Return as many records as have room: whoever is refused chooses how to fill it."""
+    records: list[Record] = []
+    while (room := room - len((record := make(len(records))).encode())) >= 0:
+        records.append(record)
+    return records
+
+
+def _not_extended(world: World, good: Sequence[Record]) -> dict[str, bytes]:
+    """Return lists that the registers do not agree with."""
+    world.evidence(good)
+    data = encode(world.node.records)
+    middle = len(data) // 2
+    return {
+        "cut by one byte": data[:-1],
+        "cut in half": data[:middle],
+        "a byte too many": data[: -len(good[-1].encode())] + good[-1].encode()[:-5] + b"\0",
+        "the first bit wrong": _flipped(data, 0),
+        "the last bit wrong": _flipped(data, len(data) - 1),
+        "a bit in the middle wrong": _flipped(data, middle),
+        "a record left out": encode([*world.node.records[:-2], world.node.records[-1]]),
+        "two records in the other order": encode(
+            [*world.node.records[:-2], world.node.records[-1], world.node.records[-2]]
+        ),
+        "a record of another boot first": encode([*world.node.records[1:]]),
+        "a length of four gigabytes": data[:24] + b"\xff" * 4 + data[28:],
+    }
+
+
+def encode(records: Iterable[Record]) -> bytes:
+    """Return the list as the kernel writes it."""
+    return b"".join(record.encode() for record in records)
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def checked(size: int) -> Group:
+    """Return a list in a file, of so many records."""
+    good = [known(one) for one in range(size)]
+    data = encode(good)
+    wrong = encode(map(_wrong_column, range(size)))
+    room = len(data) - len(_wrong_column(0).encode())
+    bad = {
+        "every template hash wrong": wrong,
+        "every template hash wrong, names odd and long": encode(
+            replace(record, template_hash=b"\1" * SHA1_BYTES)
+            for record in _as_many_as_fit(_known_name_long, len(data))
+        ),
+        "short records, every template hash wrong": encode(
+            replace(record, template_hash=b"\1" * SHA1_BYTES)
+            for record in _as_many_as_fit(_tiny, len(data))
+        ),
+        "violations and one wrong template hash": encode(
+            [*map(_violation, range(size - 1)), _wrong_column(0)]
+        ),
+        "short violations and one wrong template hash": encode(
+            [*_as_many_as_fit(_tiny_violation, room), _wrong_column(0)]
+        ),
+        "boot aggregates and one wrong template hash": encode(
+            [*map(_aggregate, range(size - 1)), _wrong_column(0)]
+        ),
+        "unknown templates and one wrong template hash": encode(
+            [*_as_many_as_fit(_unknown_template, room), _wrong_column(0)]
+        ),
+        "the last template hash wrong": encode([*good[:-1], _wrong_column(size - 1)]),
+        "the first bit of data wrong": _flipped(data, 60),
+        "cut by one byte": data[:-1],
+        "of another bank": data,
+    }
+    if any(len(one) > len(data) for one in bad.values()):
+        raise ValueError([name for name, one in bad.items() if len(one) > len(data)])
+    works: dict[str, Work] = {name: partial(_is_consistent, one) for name, one in bad.items()}
+    works["of another bank"] = partial(_is_consistent, data, "sha256")
+    return Group(
+        name=f"check-log of {size} records", accept=partial(_is_consistent, data), refuse=works
+    )
+
+
+def _is_consistent(data: bytes, log_hash: str = "sha1") -> bool:
+    return check_log(data, log_hash=log_hash).is_consistent
