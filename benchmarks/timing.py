@@ -1,19 +1,18 @@
 """Timing that can be compared: the things compared take turns, and CPU time is what counts.
 
 CPU seconds of this process leave out what other programs take of the machine. What is left of
-noise (caches, clock speed) hits neighbours in time alike, so figures are compared within a round,
-rounds go forth and back, and the median of the rounds' ratios is what is said.
+noise (caches, clock speed, a busy sibling core) only ever adds to a measurement, so of several
+rounds, which go forth and back, the least of each work is what counts.
 """
 
 import gc
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Work = Callable[[], object]
 
-SHORTEST_SECONDS = 0.02
+SHORTEST_SECONDS = 0.01
 """Of one measurement: shorter work is repeated until it has taken that long."""
 
 
@@ -23,9 +22,9 @@ class Figure:
 
     name: str
     seconds: float
-    """Of one run, the median."""
+    """Of one run, the least of the rounds'."""
     ratio: float
-    """To the baseline, the median of the rounds'."""
+    """To the baseline's least."""
 
 
 def measure(
@@ -34,32 +33,18 @@ def measure(
     """Return seconds of the baseline, and a figure of each of the others."""
     repeats = {name: _repeats(work) for name, work in others.items()}
     own_repeats = _repeats(baseline)
-    seconds: dict[str, list[float]] = {name: [] for name in others}
-    ratios: dict[str, list[float]] = {name: [] for name in others}
     own: list[float] = []
+    seconds: dict[str, list[float]] = {name: [] for name in others}
     for turn in range(rounds):
-        before = _seconds(baseline, own_repeats)
-        taken = {
-            name: _seconds(others[name], repeats[name])
-            for name in (others if turn % 2 == 0 else reversed(others))
-        }
-        after = _seconds(baseline, own_repeats)
-        own += [before, after]
-        for name, one in taken.items():
-            seconds[name].append(one)
-            ratios[name].append(2 * one / (before + after))
-    return statistics.median(own), list(_figures(seconds, ratios))
-
-
-def _figures(
-    seconds: Mapping[str, list[float]], ratios: Mapping[str, list[float]]
-) -> Iterator[Figure]:
-    for name in seconds:
-        yield Figure(
-            name=name,
-            seconds=statistics.median(seconds[name]),
-            ratio=statistics.median(ratios[name]),
-        )
+        for name in others if turn % 2 == 0 else reversed(others):
+            own.append(_seconds(baseline, own_repeats))
+            seconds[name].append(_seconds(others[name], repeats[name]))
+    least = min(own)
+    figures = [
+        Figure(name=name, seconds=min(taken), ratio=min(taken) / least)
+        for name, taken in seconds.items()
+    ]
+    return least, figures
 
 
 def _repeats(work: Work) -> int:

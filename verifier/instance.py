@@ -7,12 +7,13 @@ key. Whoever starts later extends it again, and everyone can see that.
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from evidence.messages import INSTANCE_REGISTER, SignedMessage
 from verifier import crypto
 from verifier.node import Node
 from verifier.quote import VerifiedQuote
-from verifier.reasons import Finding, Reason, Rejected, reject
+from verifier.reasons import Finding, Reason, Rejected, capped, reject
 
 REGISTER_BYTES = 32
 
@@ -54,7 +55,7 @@ def fold(extensions: Iterable[bytes]) -> bytes:
 
 def verify_instance(quote: VerifiedQuote, *, node: Node, signer: bytes) -> AcceptedInstance:
     """Return the instance that speaks; raise Rejected unless register 15 and the signer agree."""
-    findings = (*_register(quote), *_signer(quote, signer), *_later(quote, node))
+    findings = capped(chain(_register(quote), _signer(quote, signer), _later(quote, node)))
     if findings:
         raise Rejected(findings)
     is_same = _is_same_boot(quote, node) and node.instance == signer

@@ -4,14 +4,18 @@ What the kernel does not measure is in no list, so a list says something only un
 policy. The kernel measures the policy's file when it is loaded by path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from verifier.boot_log import JudgedBoot
 from verifier.node import Measured
 from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected, label, reject, sha256_text
 from verifier.replay import BUFFER_TEMPLATE, ReplayedList
+
+MOST_EXAMPLES = 16
+"""Of what was loaded too early or again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +39,12 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
     if not places:
         raise _missing(measured)
     index = places[0]
-    early = [
-        f"record {before}"
-        for before, one in enumerate(measured[1:index], 1)
-        if one.template != BUFFER_TEMPLATE
-    ]
+    early = list(islice(_files(measured[1:index]), MOST_EXAMPLES))
     if early or measured[index].template == BUFFER_TEMPLATE:
         expected = "boot_aggregate and critical data only before the kernel policy"
-        found = ", ".join(early[:16]) or "the kernel policy as critical data"
+        found = ", ".join(early) or "the kernel policy as critical data"
         raise reject(Reason.KERNEL_POLICY_LATE, f"record {index}", expected=expected, found=found)
-    again = [
+    again = (
         Finding(
             reason=Reason.KERNEL_POLICY_AGAIN,
             what=f"record {later}, {label(one.path)}",
@@ -53,10 +53,17 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
         )
         for later, one in enumerate(measured[index + 1 :], index + 1)
         if _is_known(one, policy) or _is_namesake(one, measured[index])
-    ]
-    if again:
-        raise Rejected(again[:16])
+    )
+    if findings := tuple(islice(again, MOST_EXAMPLES)):
+        raise Rejected(findings)
     return RuledList(boot=boot, policy_index=index)
+
+
+def _files(measured: Iterable[Measured]) -> Iterator[str]:
+    """Yield the records, from record 1 on, that are no critical data."""
+    for index, one in enumerate(measured, 1):
+        if one.template != BUFFER_TEMPLATE:
+            yield f"record {index}"
 
 
 def _is_known(one: Measured, policy: Policy) -> bool:

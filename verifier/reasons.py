@@ -238,23 +238,22 @@ class Finding:
 
 
 MOST_FINDINGS = 64
-"""A step that finds more says how many more, and no more than that."""
+"""A step that finds more says so, and looks no further."""
 MOST_LABEL_CHARACTERS = 256
 """Of a node's own words in a finding."""
 
 
 def capped(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return the findings, or the first MOST_FINDINGS and one that counts the rest.
+    """Return the findings, or the first MOST_FINDINGS and one that says that there are more.
 
-    The rest is not kept: there can be as many as a message has room for.
+    The rest is not looked for: there can be as many as a message has room for, and whoever is
+    refused must not cost more than whoever is accepted.
     """
-    left = iter(findings)
-    kept = tuple(islice(left, MOST_FINDINGS))
-    next_one = next(left, None)
-    if next_one is None:
+    kept = tuple(islice(findings, MOST_FINDINGS + 1))
+    if len(kept) <= MOST_FINDINGS:
         return kept
-    rest = 1 + sum(1 for _ in left)
-    return (*kept, Finding(reason=next_one.reason, what="and more", found=f"{rest} more"))
+    more = Finding(reason=kept[-1].reason, what="and more", found="not looked at any further")
+    return (*kept[:-1], more)
 
 
 def label(words: bytes | str) -> str:

@@ -14,10 +14,16 @@ from verifier.kernel_policy import RuledList
 from verifier.node import Checkpoint, Measured
 from verifier.policy import Policy, ReferenceSet, Signer
 from verifier.reasons import MOST_FINDINGS, Finding, Reason, Rejected, capped, label, sha256_text
-from verifier.replay import BUFFER_TEMPLATE, VIOLATION, ReplayedList
+from verifier.replay import (
+    BUFFER_TEMPLATE,
+    VIOLATION,
+    ReplayedList,
+    is_weak,
+    named,
+    violation,
+    weak_digest,
+)
 
-STRONG = ("sha256", "sha384", "sha512", "sm3", "sm3-256")
-"""Algorithms that nobody finds collisions of. Sets hold SHA-256 alone."""
 MOST_EXAMPLES = 16
 """Of what ordinary users ran."""
 
@@ -116,16 +122,14 @@ def _judge(index: int, one: Measured, against: _Against) -> Iterator[Finding]:
     """Yield what is wrong with the record. Its signature counts where its digest is in no set."""
     if against.has_digest(one) and not against.has_revoked(one):
         return
-    what = f"{label(one.path)}, record {index} of register {one.register}"
-    found = label(text_of(one))
+    what, found = named(index, one), label(text_of(one))
     if one.algorithm == VIOLATION:
-        what = f"record {index} of register {one.register}"
-        yield Finding(reason=Reason.LIST_VIOLATION, what=what, expected="no violation")
+        yield violation(index, one.register)
     elif against.has_revoked(one):
         expected = "a digest that no signer has revoked"
         yield Finding(reason=Reason.LIST_REVOKED, what=what, expected=expected, found=found)
-    elif one.algorithm.removeprefix(VERITY) not in STRONG or not any(one.digest):
-        yield Finding(reason=Reason.LIST_DIGEST, what=what, expected="sha256", found=found)
+    elif is_weak(one):
+        yield weak_digest(index, one)
     elif one.signature and against.signers:
         try:
             verify_file_signature(one, what=what, signers=against.signers)

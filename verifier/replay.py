@@ -6,7 +6,7 @@ be true or invented, and the next quote will tell.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,10 +19,11 @@ from evidence.ima import (
     read_measurement,
     read_records,
 )
+from verifier.file_signature import VERITY, text_of
 from verifier.instance import REGISTER_BYTES, AcceptedInstance
 from verifier.node import Checkpoint, Measured, Node
 from verifier.policy import Policy
-from verifier.reasons import Finding, Reason, Rejected, capped, label, reject
+from verifier.reasons import MOST_FINDINGS, Finding, Reason, Rejected, capped, label, reject
 
 EMPTY_ROOT = bytes(32)
 """Commitment to a stored set without members."""
@@ -30,6 +31,8 @@ VIOLATION = "violation"
 """In the place of an algorithm: the kernel could not vouch for what it measured."""
 BUFFER_TEMPLATE = "ima-buf"
 """Of critical data: the record holds the measured bytes themselves."""
+STRONG = ("sha256", "sha384", "sha512", "sm3", "sm3-256")
+"""Algorithms that nobody finds collisions of. Sets hold SHA-256 alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,18 @@ class ReplayedList:
     """How many of them were judged before."""
     registers: tuple[tuple[int, bytes], ...]
     """Value of each register of the list, ascending: the quoted ones."""
-    root: bytes
-    """Commitment to `measured`."""
+    judged_root: bytes
+    """Commitment to those that were judged before."""
 
     @property
     def new(self) -> tuple[Measured, ...]:
         """The records that were not judged before."""
         return self.measured[self.judged :]
+
+    @property
+    def root(self) -> bytes:
+        """Commitment to `measured`, computed here: a list that is refused needs none."""
+        return fold_root(self.judged_root, self.new)
 
     @property
     def starts_over(self) -> bool:
@@ -90,7 +98,7 @@ def replay_list(
     """Return the list; raise Rejected unless some prefix of it leads to the quoted registers."""
     start = _start(instance, checkpoint, measured, policy)
     prefix = _prefix(instance, start, records, policy)
-    new = _read(prefix, first_index=len(start.measured))
+    new = _read(prefix, first_index=len(start.measured), closed=policy.closed_registers)
     if not start.measured and not new:
         raise reject(Reason.LIST_MISSING, expected="the list from its first record on")
     return ReplayedList(
@@ -98,7 +106,7 @@ def replay_list(
         measured=(*start.measured, *new),
         judged=len(start.measured),
         registers=_quoted(instance, policy),
-        root=fold_root(start.root, new),
+        judged_root=start.root,
     )
 
 
@@ -161,26 +169,32 @@ def _quoted(instance: AcceptedInstance, policy: Policy) -> tuple[tuple[int, byte
 def _prefix(
     instance: AcceptedInstance, start: _Start, records: bytes, policy: Policy
 ) -> Sequence[Record]:
-    """Return the records up to the quoted values. The rest only has to be well-formed."""
+    """Return the records up to the quoted values. The rest only has to be well-formed.
+
+    Nothing is read any further once more is wrong with the list than a refusal tells.
+    """
     quoted = dict(_quoted(instance, policy))
     values = dict(start.registers)
     prefix: list[Record] = []
+    wrong: list[Finding] = []
+    violations: list[Finding] = []
     is_reached = values == quoted
     for record in read_records(records):
         if is_reached:
             continue
+        index = len(start.measured) + len(prefix)
         prefix.append(record)
+        wrong += _uncovered(index, record, values)
+        if record.is_violation and record.register in policy.closed_registers:
+            violations.append(violation(index, record.register))
+        if max(len(wrong), len(violations)) > MOST_FINDINGS:
+            raise Rejected(capped(max(wrong, violations, key=len)))
         if record.register in values:
             extension = record.extension("sha256")
             values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
             is_reached = values == quoted
     unreached = () if is_reached else (_unreached(prefix, start, values, quoted),)
-    columns = (
-        finding
-        for index, record in enumerate(prefix, len(start.measured))
-        for finding in _column_findings(index, record, policy)
-    )
-    findings = capped(chain(unreached, columns))
+    findings = capped(chain(unreached, wrong))
     if findings:
         raise Rejected(findings)
     return prefix
@@ -214,28 +228,71 @@ def _is_padded(records: Sequence[Record], start: _Start, quoted: dict[int, bytes
     return False
 
 
-def _column_findings(index: int, record: Record, policy: Policy) -> Iterator[Finding]:
-    """Judge what no register covers: the register's number and the template hash."""
-    what = f"record {index}"
-    if record.register not in policy.list_registers:
-        expected, found = f"one of {policy.list_registers}", f"{record.register}"
-        yield Finding(reason=Reason.LIST_REGISTER, what=what, expected=expected, found=found)
+def is_weak(one: Measured) -> bool:
+    """Say whether the record's digest says nothing of the bytes, or nothing that lasts."""
+    return one.algorithm.removeprefix(VERITY) not in STRONG or not any(one.digest)
+
+
+def weak_digest(index: int, one: Measured) -> Finding:
+    """Return the finding of such a record in a register that has to have none."""
+    what, found = named(index, one), label(text_of(one))
+    return Finding(reason=Reason.LIST_DIGEST, what=what, expected="sha256", found=found)
+
+
+def named(index: int, one: Measured) -> str:
+    """Return what a finding calls the record."""
+    return f"{label(one.path)}, record {index} of register {one.register}"
+
+
+def violation(index: int, register: int) -> Finding:
+    """Return the finding of a violation in a register that has to have none."""
+    what = f"record {index} of register {register}"
+    return Finding(reason=Reason.LIST_VIOLATION, what=what, expected="no violation")
+
+
+def _uncovered(index: int, record: Record, registers: Collection[int]) -> Iterator[Finding]:
+    """Judge what no register covers: the register's number, template hash and template name."""
+    if record.register not in registers:
+        expected, found = f"one of {tuple(registers)}", f"{record.register}"
+        yield Finding(
+            reason=Reason.LIST_REGISTER, what=f"record {index}", expected=expected, found=found
+        )
+    if record.is_violation:
+        return
+    if record.template not in EVIDENCE_TEMPLATES:
+        reason = Reason.LIST_LEGACY if record.template == LEGACY else Reason.LIST_TEMPLATE
+        expected, found = f"one of {', '.join(EVIDENCE_TEMPLATES)}", label(record.template)
+        yield Finding(reason=reason, what=f"record {index}", expected=expected, found=found)
     computed = hashlib.sha1(record.hashed, usedforsecurity=False).digest()
-    if not record.is_violation and record.template_hash != computed:
+    if record.template_hash != computed:
         expected, found = computed.hex(), record.template_hash.hex()
-        yield Finding(reason=Reason.LIST_TEMPLATE_HASH, what=what, expected=expected, found=found)
+        yield Finding(
+            reason=Reason.LIST_TEMPLATE_HASH,
+            what=f"record {index}",
+            expected=expected,
+            found=found,
+        )
 
 
-def _read(prefix: Sequence[Record], *, first_index: int) -> tuple[Measured, ...]:
+def _read(
+    prefix: Sequence[Record], *, first_index: int, closed: Collection[int]
+) -> tuple[Measured, ...]:
     measured: list[Measured] = []
     findings: list[Finding] = []
+    weak: list[Finding] = []
     for index, record in enumerate(prefix, first_index):
         try:
-            measured.append(_read_record(index, record))
+            one = _read_record(index, record)
         except Rejected as rejected:
             findings.extend(rejected.findings)
+        else:
+            measured.append(one)
+            if is_weak(one) and one.register in closed:
+                weak.append(weak_digest(index, one))
+        if max(len(findings), len(weak)) > MOST_FINDINGS:
+            raise Rejected(capped(max(findings, weak, key=len)))
     if findings:
-        raise Rejected(capped(findings))
+        raise Rejected(findings)
     return tuple(measured)
 
 
@@ -246,10 +303,6 @@ def _read_record(index: int, record: Record) -> Measured:
             register=record.register, algorithm=VIOLATION, digest=b"", path=b"", template=""
         )
     what = f"record {index}"
-    if record.template not in EVIDENCE_TEMPLATES:
-        reason = Reason.LIST_LEGACY if record.template == LEGACY else Reason.LIST_TEMPLATE
-        expected, found = f"one of {', '.join(EVIDENCE_TEMPLATES)}", label(record.template)
-        raise reject(reason, what, expected=expected, found=found)
     try:
         measurement = read_measurement(record)
     except Malformed as malformed:

@@ -857,12 +857,51 @@ def test_findings_name_file_and_both_digests(
     assert finding.found == f"sha256:{sha256(b'patched libc').hex()}"
 
 
-def test_findings_are_counted_and_not_all_listed(
-    node: SimulatedNode, verifier: SimulatedVerifier
-) -> None:
+def test_findings_are_not_all_looked_for(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
     for number in range(1000):
         node.measure(f"usr/bin/{number}", b"%d" % number)
     with pytest.raises(Rejected) as rejection:
         verifier.judge(node.evidence(verifier.challenge()))
     assert len(rejection.value.findings) == MOST_FINDINGS + 1
-    assert rejection.value.findings[-1].found == f"{1000 - MOST_FINDINGS} more"
+    assert rejection.value.findings[-1].what == "and more"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        pytest.param(
+            Record(register=10, template_hash=bytes(20), template="x", data=b""),
+            Reason.LIST_VIOLATION,
+            id="violations",
+        ),
+        pytest.param(record_of(b"", template="x"), Reason.LIST_TEMPLATE, id="templates"),
+        pytest.param(record_of(b"", register=11), Reason.LIST_REGISTER, id="registers"),
+        pytest.param(
+            replace(make_record("/a", ZERO), template_hash=b"\1" * 20),
+            Reason.LIST_TEMPLATE_HASH,
+            id="template hashes",
+        ),
+    ],
+)
+def test_a_list_that_is_past_hope_is_not_read_on(
+    node: SimulatedNode, verifier: SimulatedVerifier, record: Record, reason: Reason
+) -> None:
+    """What follows is no list at all, and nobody notices: it would cost, and change nothing."""
+    node.relist([node.records[0], *[record] * (MOST_FINDINGS + 1), *node.records[1:]])
+    challenge = verifier.challenge()
+    evidence = node.unsigned_evidence(challenge)
+    noise = replace(evidence, records=evidence.records + b"\xff" * 1000)
+    with pytest.raises(Rejected) as rejection:
+        verifier.judge(node.signed(noise.encode()))
+    assert {one.reason for one in rejection.value.findings} == {reason}
+    assert rejection.value.findings[-1].what == "and more"
+
+
+def test_weak_digests_past_hope_are_refused_before_anything_else_is_asked(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """A second boot aggregate refuses by itself; it is not looked for any more."""
+    for number in range(MOST_FINDINGS + 1):
+        node.measure_record(f"/usr/bin/{number}", bytes([1]) * 16, algorithm="md5")
+    node.measure_record("boot_aggregate", sha256(b"another"))
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_DIGEST}

@@ -1,5 +1,6 @@
 """What an appraisal accepts and hands back; what it refuses is in tests/attacks."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
 from verifier.process import level_of, select_workload
-from verifier.reasons import Finding, capped, label
+from verifier.reasons import MOST_FINDINGS, Finding, capped, label
 from verifier.replay import EMPTY_ROOT, first_record_wanted, fold_root
 
 
@@ -223,7 +224,10 @@ def test_the_boot_aggregate_of_the_simulated_kernel(node: SimulatedNode) -> None
 def test_findings_for_people() -> None:
     finding = Finding(reason=Reason.LIST_UNKNOWN, what="x")
     assert capped([finding] * 3) == (finding,) * 3
-    assert capped([finding] * 66)[-1].found == "2 more"
+    assert capped([finding] * MOST_FINDINGS) == (finding,) * MOST_FINDINGS
+    endless = capped(itertools.repeat(finding))
+    assert endless[:-1] == (finding,) * MOST_FINDINGS
+    assert (endless[-1].reason, endless[-1].what) == (finding.reason, "and more")
     assert finding.text().reason == "ima-list.entry-unknown"
     assert label(b"a\nb\x1b[31m\xff") == "a\\nb\\x1b[31m\\xff"
     assert label("x" * 300) == "x" * 256 + "…"
