@@ -1,7 +1,7 @@
 """Boot event logs, as `check-eventlog` reads and judges them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +9,6 @@ from benchmarks.refusing import Group
 from evidence.event_log import (
     EFI_ACTION,
     EFI_VARIABLE_DRIVER_CONFIG,
-    MOST_EVENTS,
     NO_ACTION,
     SEPARATOR,
     Event,
@@ -19,7 +18,8 @@ from evidence.event_log import (
 )
 from verifier.event_log import GLOBAL_VARIABLE, STARTUP_LOCALITY, judge_event_log
 
-Make = Callable[[int], Event]
+Make = Callable[[int, bytes | None], Event]
+"""Makes an event of a number; its digests are of the data, or of other bytes."""
 
 SHA1, SHA256 = 0x4, 0xB
 SPEC = SpecId(
@@ -48,72 +48,76 @@ def _variable(number: int, value: bytes = bytes(40)) -> bytes:
     return Variable(vendor=GLOBAL_VARIABLE, name=f"Boot{number:04}", value=value).encode()
 
 
-def _good(number: int) -> Event:
-    return _event(1, EFI_VARIABLE_DRIVER_CONFIG, _variable(number))
+def _variables(number: int, of: bytes | None) -> Event:
+    return _event(1, EFI_VARIABLE_DRIVER_CONFIG, _variable(number), of=of)
 
 
-def _wrong_data(number: int) -> Event:
-    return _event(1, EFI_VARIABLE_DRIVER_CONFIG, _variable(number), of=b"other")
+def _short_actions(_number: int, of: bytes | None) -> Event:
+    return _event(4, EFI_ACTION, b"", of=of)
 
 
-def _short_action(_number: int) -> Event:
-    return _event(4, EFI_ACTION, b"", of=b"other")
+def _separators(_number: int, of: bytes | None) -> Event:
+    return _event(4, SEPARATOR, bytes(4) if of is None else b"none!", of=of)
 
 
-def _separator(_number: int) -> Event:
-    return _event(4, SEPARATOR, b"none", of=b"other")
+def _secure_boot(number: int, of: bytes | None) -> Event:
+    variable = Variable(vendor=GLOBAL_VARIABLE, name="SecureBoot", value=b"%d" % (number % 10))
+    return _event(7, EFI_VARIABLE_DRIVER_CONFIG, variable.encode(), of=of)
 
 
-def _locality(_number: int) -> Event:
-    return _event(0, NO_ACTION, STARTUP_LOCALITY + b"\3")
+SHAPES: dict[str, Make] = {
+    "variables": _variables,
+    "short actions": _short_actions,
+    "separators": _separators,
+    "SecureBoot": _secure_boot,
+}
+"""Events whose digest covers their data, or is of something else."""
 
 
-def _secure_boot(number: int) -> Event:
-    variable = Variable(vendor=GLOBAL_VARIABLE, name="SecureBoot", value=b"%d" % number)
-    return _event(7, EFI_VARIABLE_DRIVER_CONFIG, variable.encode(), of=b"other")
+def judged(size: int) -> Iterator[Group]:
+    """Yield logs of so many events, of each shape."""
+    for shape, make in SHAPES.items():
+        good = [make(one, None) for one in range(size)]
+        bad = {
+            "the data of every event wrong": [make(one, b"other") for one in range(size)],
+            "the data of the last event wrong": [*good[:-1], make(size, b"other")],
+        }
+        logs = {name: _encode(events) for name, events in bad.items()}
+        if shape == "variables":
+            logs |= _broken(good)
+        yield Group(
+            name=f"boot event log of {size} events, {shape}",
+            accept=partial(_is_believable, _encode(good)),
+            refuse={name: partial(_is_believable, log) for name, log in logs.items()},
+        )
 
 
-def judged(size: int) -> Group:
-    """Return logs of so many events."""
-    good = [_good(one) for one in range(size)]
+def _broken(good: list[Event]) -> dict[str, bytes]:
+    """Return what firmware does not write."""
     data = _encode(good)
-    room = len(data)
-    bad = {
-        "the data of every event wrong": _encode([_wrong_data(one) for one in range(size)]),
-        "short events, their data wrong": _encode(_as_many_as_fit(_short_action, room)),
-        "separators that are none": _encode(_as_many_as_fit(_separator, room)),
-        "a startup locality in every event": _encode(_as_many_as_fit(_locality, room)),
-        "Secure Boot in every event, and never measured": _encode(
-            _as_many_as_fit(_secure_boot, room)
-        ),
-        "the data of the last event wrong": _encode([*good[:-1], _wrong_data(size)]),
+    first, *others, last = good
+    locality = _event(0, NO_ACTION, STARTUP_LOCALITY + b"\3")
+    undeclared = replace(last, digests=((0xC, bytes(20)), *last.digests[1:]))
+    return {
+        "a startup locality in every event": _encode([locality] * len(good)),
         "no bank that every event has": _encode(
-            [replace(good[0], digests=good[0].digests[:1]), *good[1:-1],
-             replace(good[-1], digests=good[-1].digests[1:])]
+            [
+                replace(first, digests=first.digests[:1]),
+                *others,
+                replace(last, digests=last.digests[1:]),
+            ]
         ),
         "cut by one byte": data[:-1],
         "a byte too many": data[:-4] + b"\1\0\0\0" + b"\1",
-        "the last register unknown": _encode([*good[:-1], replace(good[-1], register=24)]),
-        "an undeclared algorithm at the end": _encode(
-            [*good[:-1], replace(good[-1], digests=((0xC, bytes(20)), *good[-1].digests[1:]))]
-        ),
-        "no event, and padding": _encode([]) + b"\xff" * (room - len(_encode([]))),
-        "four billion digests": data[:-180] + b"\xff" * 180,
-    }  # fmt: skip
-    return Group(
-        name=f"boot event log of {size} events",
-        accept=partial(_is_believable, data),
-        refuse={name: partial(_is_believable, one) for name, one in bad.items()},
-    )
+        "the last register unknown": _encode([*good[:-1], replace(last, register=24)]),
+        "an undeclared algorithm at the end": _encode([*good[:-1], undeclared]),
+        "no event, and padding": _encode([]) + b"\xff" * (len(data) - len(_encode([]))),
+        "four billion digests": data[: -len(_encode([last])) + len(_encode([])) + 8] + b"\xff" * 60,
+    }
 
 
 def _encode(events: list[Event]) -> bytes:
     return EventLog(spec=SPEC, events=tuple(events)).encode()
-
-
-def _as_many_as_fit(make: Make, room: int) -> list[Event]:
-    one = len(_encode([make(0)])) - len(_encode([]))
-    return [make(number) for number in range(min(room // one - 1, MOST_EVENTS))]
 
 
 def _is_believable(data: bytes) -> bool:

@@ -1,12 +1,12 @@
 """Measurement lists: appraised as evidence, and checked as files."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from benchmarks.evidence import World
-from benchmarks.refusing import Group, Work
+from benchmarks.refusing import Group
 from evidence.ima import SHA1_BYTES, Record, encode_values
 from tests.simulated_node import KERNEL_POLICY, make_record, record_of, sha256
 from verifier.check_log import check_log
@@ -40,8 +40,25 @@ def reference(size: int) -> ReferenceSet:
     )
 
 
+def known_short(number: int) -> Record:
+    """Return the record of the same file, of the shortest kind: a known one has any name."""
+    return make_record(b"/a", digest_of(number), template="ima-ng")
+
+
 def _unknown(number: int) -> Record:
     return make_record("/" + path_of(number), sha256(b"evil %d" % number))
+
+
+def _unknown_short(number: int) -> Record:
+    return make_record(b"/a", sha256(b"evil %d" % number), template="ima-ng")
+
+
+def _short_of_user(_number: int) -> Record:
+    return replace(_tiny_violation(0), register=12)
+
+
+def _weak_short(_number: int) -> Record:
+    return make_record(b"/a", b"\1" * 16, algorithm="md5", template="ima-ng")
 
 
 def _known_name_long(number: int) -> Record:
@@ -96,11 +113,14 @@ def _verity(number: int) -> Record:
 
 
 def _aggregate(number: int) -> Record:
-    return make_record("boot_aggregate", digest_of(number))
+    filling = bytes(len("/" + path_of(number)) - len("boot_aggregate"))
+    return make_record("boot_aggregate", digest_of(number), last=filling)
 
 
-def _policy_again(_number: int) -> Record:
-    return make_record("/etc/ima/ima-policy", sha256(KERNEL_POLICY))
+def _policy_again(number: int) -> Record:
+    return make_record(
+        path_of(number)[: -len("/ima-policy")] + "/ima-policy", sha256(KERNEL_POLICY)
+    )
 
 
 def _wrong_column(number: int) -> Record:
@@ -128,25 +148,55 @@ EXTENDED: dict[str, Make] = {
     "every template hash wrong": _wrong_column,
 }
 """Lists that the registers agree with: the kernel, or who holds the TPM, has extended them so."""
+EXTENDED_SHORT: dict[str, Make] = {
+    "every file unknown": _unknown_short,
+    "md5 digests only": _weak_short,
+    "violations only": _tiny_violation,
+    "templates without fields only": _tiny,
+}
+"""The same, of lists whose records are as short as can be."""
 
 
-def appraised(size: int) -> Group:
-    """Return whole evidence whose list has so many records."""
+NOT_FOR_FILES = (_wrong_column, _tiny, _tiny_violation, _tiny_elsewhere)
+"""Makes of records that are the subject of a group of their own: as short as can be."""
+
+
+def appraised(size: int) -> Iterator[Group]:
+    """Yield whole evidence whose list has so many records, as they are and as short as can be."""
     world = World((reference(size),))
     good = [known(one) for one in range(size)]
     honest = world.evidence(good)
+    bad = _extended(world, good, EXTENDED)
+    bad |= {name: world.resigned(list_) for name, list_ in _not_extended(world, good).items()}
+    yield _judged(world, f"evidence with a list of {size} records", honest, bad)
+
+    short = [known_short(one) for one in range(size)]
+    bad = _extended(world, short, EXTENDED_SHORT)
+    yield _judged(world, f"evidence with {size} short records", world.evidence(short), bad)
+
+    # What users run is reported: whoever holds the TPM may write anything into their register.
+    users = [_short_of_user(one) for one in range(3 * size)]
+    bad = {"an unknown file at the end": world.evidence([*users[:-4], _unknown_short(0)])}
+    honest = world.evidence([*users, known(0)])
+    yield _judged(world, f"evidence with {3 * size} records of users", honest, bad)
+
+
+def _judged(world: World, name: str, good: bytes, bad: Mapping[str, bytes]) -> Group:
+    world.demand_no_longer(bad, good)
+    return Group(
+        name=name,
+        accept=partial(world.judge, good),
+        refuse={what: partial(world.judge, message) for what, message in bad.items()},
+    )
+
+
+def _extended(world: World, good: Sequence[Record], makes: Mapping[str, Make]) -> dict[str, bytes]:
+    """Return lists of the same size that the registers agree with."""
     last = good[-1]  # in a register of the list: what follows the last of them is not judged
     room = sum(len(record.encode()) for record in good[:-1])
-    bad = {
-        name: world.evidence([*_as_many_as_fit(make, room), last])
-        for name, make in EXTENDED.items()
-    } | {name: world.resigned(list_) for name, list_ in _not_extended(world, good).items()}
-    world.demand_no_longer(bad, honest)
-    return Group(
-        name=f"evidence with a list of {size} records",
-        accept=partial(world.judge, honest),
-        refuse={name: partial(world.judge, message) for name, message in bad.items()},
-    )
+    return {
+        name: world.evidence([*_as_many_as_fit(make, room), last]) for name, make in makes.items()
+    }
 
 
 def _as_many_as_fit(make: Make, room: int) -> list[Record]:
@@ -187,45 +237,47 @@ def _flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def checked(size: int) -> Group:
-    """Return a list in a file, of so many records."""
+def checked(size: int) -> Iterator[Group]:
+    """Yield lists in files of so many records, as they are and as short as can be."""
     good = [known(one) for one in range(size)]
     data = encode(good)
-    wrong = encode(map(_wrong_column, range(size)))
     room = len(data) - len(_wrong_column(0).encode())
-    bad = {
-        "every template hash wrong": wrong,
+    wrong = {
+        "every template hash wrong": encode(map(_wrong_column, range(size))),
         "every template hash wrong, names odd and long": encode(
             replace(record, template_hash=b"\1" * SHA1_BYTES)
             for record in _as_many_as_fit(_known_name_long, len(data))
         ),
-        "short records, every template hash wrong": encode(
-            replace(record, template_hash=b"\1" * SHA1_BYTES)
-            for record in _as_many_as_fit(_tiny, len(data))
-        ),
-        "violations and one wrong template hash": encode(
-            [*map(_violation, range(size - 1)), _wrong_column(0)]
-        ),
-        "short violations and one wrong template hash": encode(
-            [*_as_many_as_fit(_tiny_violation, room), _wrong_column(0)]
-        ),
-        "boot aggregates and one wrong template hash": encode(
-            [*map(_aggregate, range(size - 1)), _wrong_column(0)]
-        ),
-        "unknown templates and one wrong template hash": encode(
-            [*_as_many_as_fit(_unknown_template, room), _wrong_column(0)]
-        ),
         "the last template hash wrong": encode([*good[:-1], _wrong_column(size - 1)]),
         "the first bit of data wrong": _flipped(data, 60),
         "cut by one byte": data[:-1],
-        "of another bank": data,
     }
-    if any(len(one) > len(data) for one in bad.values()):
-        raise ValueError([name for name, one in bad.items() if len(one) > len(data)])
-    works: dict[str, Work] = {name: partial(_is_consistent, one) for name, one in bad.items()}
-    works["of another bank"] = partial(_is_consistent, data, "sha256")
-    return Group(
-        name=f"check-log of {size} records", accept=partial(_is_consistent, data), refuse=works
+    wrong |= {
+        f"{name}, one template hash wrong": encode([*_as_many_as_fit(make, room), _wrong_column(0)])
+        for name, make in EXTENDED.items()
+        if make not in NOT_FOR_FILES
+    }
+    yield Group(
+        name=f"check-log of {size} records",
+        accept=partial(_is_consistent, data),
+        refuse={name: partial(_is_consistent, one) for name, one in wrong.items()}
+        | {"of another bank": partial(_is_consistent, data, "sha256")},
+    )
+    short = [_tiny(one) for one in range(size)]
+    data = encode(short)
+    wrong = {
+        "every template hash wrong": encode(
+            replace(record, template_hash=b"\1" * SHA1_BYTES) for record in short
+        ),
+        "violations and one wrong template hash": encode(
+            [*map(_tiny_violation, range(size - 1)), replace(short[0], template_hash=b"\1" * 20)]
+        ),
+        "cut by one byte": data[:-1],
+    }
+    yield Group(
+        name=f"check-log of {size} records as short as can be",
+        accept=partial(_is_consistent, data),
+        refuse={name: partial(_is_consistent, one) for name, one in wrong.items()},
     )
 
 

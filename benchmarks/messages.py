@@ -62,10 +62,14 @@ def evidence() -> Group:
         "of another TPM": replace(judged, signature=SimulatedNode("x").tpm.signature(judged.quote)),
         "a quote that nobody signed": replace(judged, signature=_signature(bytes(32))),
         "a signature that is none": replace(judged, signature=bytes(72)),
-        "an RSA signature of 512 bytes": replace(judged, signature=_rsa_signature()),
+        "an RSA signature of 512 bytes": replace(
+            judged, records=judged.records[600:], signature=_rsa_signature()
+        ),
         "no quote": replace(judged, quote=bytes(100)),
         "of other registers": world.node.unsigned_evidence(
-            world.challenge, quote={"attested": _selecting(attest)}
+            world.challenge,
+            records=judged.records[200:],
+            quote={"attested": _selecting(attest)},
         ),
         "register values that are not the quoted": replace(
             judged, registers=(bytes(32), *judged.registers[1:])

@@ -71,7 +71,7 @@ def _changes(world: World, process: SimulatedProcess) -> dict[str, Change]:
         "creation data that are none": _changed(creation_data=bytes(100)),
         "executables that are another": _looking(executable="digest"),
         "traced processes": _looking(tracer=1),
-        "anonymous memory": _looking(anonymous_executable=4096),
+        "anonymous memory": _looking(anonymous_executable=1),
         "processes of another boot": _looking(boot="0" * len(world.node.boot_id)),
         "files that nobody knows": _unknown_files,
     }

@@ -60,8 +60,8 @@ def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
     )
 
     for size in sizes:
-        yield lists.appraised(size)
-        yield lists.checked(size)
-        yield event_logs.judged(min(size, event_logs.MOST_EVENTS))
+        yield from lists.appraised(size)
+        yield from lists.checked(size)
+        yield from event_logs.judged(min(size, event_logs.MOST_EVENTS))
         yield processes.judged(min(size // 10, processes.MOST_PROCESSES))
     yield from messages.all_groups()

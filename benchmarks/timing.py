@@ -9,6 +9,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 Work = Callable[[], object]
 
@@ -24,7 +25,7 @@ class Figure:
     seconds: float
     """Of one run, the least of the rounds'."""
     ratio: float
-    """To the baseline's least."""
+    """To the baseline's least, of the measurements right before."""
 
 
 def measure(
@@ -33,18 +34,17 @@ def measure(
     """Return seconds of the baseline, and a figure of each of the others."""
     repeats = {name: _repeats(work) for name, work in others.items()}
     own_repeats = _repeats(baseline)
-    own: list[float] = []
+    own: dict[str, list[float]] = {name: [] for name in others}
     seconds: dict[str, list[float]] = {name: [] for name in others}
     for turn in range(rounds):
         for name in others if turn % 2 == 0 else reversed(others):
-            own.append(_seconds(baseline, own_repeats))
+            own[name].append(_seconds(baseline, own_repeats))
             seconds[name].append(_seconds(others[name], repeats[name]))
-    least = min(own)
     figures = [
-        Figure(name=name, seconds=min(taken), ratio=min(taken) / least)
+        Figure(name=name, seconds=min(taken), ratio=min(taken) / min(own[name]))
         for name, taken in seconds.items()
     ]
-    return least, figures
+    return min(chain.from_iterable(own.values())), figures
 
 
 def _repeats(work: Work) -> int:

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from evidence import Malformed
 from evidence.event_log import (
@@ -30,7 +31,7 @@ from evidence.event_log import (
     EventLog,
     Variable,
 )
-from verifier.reasons import Finding, Reason, capped, label
+from verifier.reasons import MOST_FINDINGS, Finding, Reason, capped, label
 
 BOOT_REGISTERS = range(8)
 """Registers of the firmware, each of which a separator ends."""
@@ -103,7 +104,7 @@ def judge_event_log(log: EventLog) -> JudgedLog:
     refusals += [*wrong_locality, *mismatches]
     # (5) What firmware does once, in its order.
     secure_boot, wrong_secure_boot = _secure_boot(log)
-    notes = [*wrong_banks, *unclear, *wrong_secure_boot, *_judge_order(log)]
+    notes = chain(wrong_banks, unclear, wrong_secure_boot, _judge_order(log))
     return JudgedLog(
         events=len(log.events),
         registers={ALGORITHMS[one][0]: _replay(log, one, locality) for one in banks},
@@ -218,6 +219,8 @@ def _judge_data(log: EventLog) -> tuple[list[Finding], list[Finding]]:
     refusals, notes = [], []
     is_uefi = any(event.type >= EFI_EVENTS for event in log.events)
     for index, event in enumerate(log.events):
+        if len(refusals) > MOST_FINDINGS:
+            break  # it is refused, whatever else it holds
         if event.type not in COVERED | COVERED_BY_SPECIFICATION:
             continue
         if is_digest_of(event, event.data):

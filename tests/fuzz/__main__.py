@@ -129,7 +129,7 @@ def _note(run: Run, line: str) -> None:
         run.executions, run.corpus, run.megabytes = int(executions), int(corpus), int(megabytes)
         run.coverage = int(coverage or 0)
     if line.startswith("stat::number_of_executed_units:"):
-        run.executions = int(line.partition(":")[2])
+        run.executions = int(line.rpartition(":")[2])
 
 
 def main(argv: list[str] | None = None) -> int:
