@@ -5,10 +5,10 @@ from typing import Any
 
 from evidence import Evidence
 from evidence.ima import Record
-from evidence.messages import Body, SignedMessage
+from evidence.messages import SignedMessage
 from tests.simulated_node import NOW, SimulatedNode, make_challenge
 from verifier import NodeVerdict, appraise, verify_signed
-from verifier.bounds import demand_bounded
+from verifier.bounds import demand_envelope, demand_payload
 from verifier.policy import ReferenceSet
 
 
@@ -40,16 +40,16 @@ class World:
         """Return the message."""
         return self.node.signed(evidence.encode()).encode()
 
-    def with_body(self, body: Body) -> bytes:
-        """Return evidence whose quote binds this body."""
+    def with_body(self, body: Any) -> bytes:  # noqa: ANN401 - a body, or what is none
+        """Return evidence whose quote binds what `body` encodes to."""
         self.node.relist(self.head)
         return self.signed(self.node.unsigned_evidence(self.challenge, body=body))
 
     def judge(self, message: bytes) -> NodeVerdict:
         """Do what the door and the service do with a message, up to the verdict."""
-        demand_bounded(message)
+        demand_envelope(message)
         signed = verify_signed(SignedMessage.decode(message))
-        demand_bounded(signed.payload)
+        demand_payload(signed.payload)
         return appraise(
             Evidence.decode(signed.payload),
             signer=signed.signer,
@@ -57,6 +57,7 @@ class World:
             node=self.enrolled,
             checkpoint=None,
             measured=(),
+            boot_log=b"",
             policy=self.policy,
             now=NOW,
         )

@@ -6,14 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-import cbor2
-
 from benchmarks import lists
 from benchmarks.evidence import World
+from benchmarks.junk import broken
 from benchmarks.refusing import Group
 from credential import Malformed as CredentialMalformed
 from credential import Refused, Seen, check
-from evidence import Evidence, cbor, tpm
+from evidence import Evidence, tpm
 from evidence.messages import Enrol, SignedMessage
 from tests.credential import world as relying
 from tests.simulated_node import (
@@ -49,7 +48,14 @@ def evidence() -> Group:
     judged = Evidence.decode(message.payload)
     room = len(honest) - 3000
     attest = tpm.Attest.decode(judged.quote)
-    bad = _broken(honest, room) | {
+    bad = broken(room) | {
+        f"well signed: {name}": world.node.signed(junk).encode()
+        for name, junk in broken(room - 100).items()
+    }
+    bad |= {
+        "cut by one byte": honest[:-1],
+        "a byte too many": honest[:-1] + b"\x40\0",
+        "the first bit wrong": bytes([honest[0] ^ 1]) + honest[1:],
         "signed by nobody": replace(message, signature=bytes(64)).encode(),
         "signed by another key": replace(message, key=_point()).encode(),
         "a key that is none": replace(message, key=b"\4" + b"\1" * 64).encode(),
@@ -87,31 +93,6 @@ def evidence() -> Group:
         accept=partial(world.judge, honest),
         refuse={name: partial(world.judge, one) for name, one in bad.items()},
     )
-
-
-def _broken(honest: bytes, room: int) -> dict[str, bytes]:
-    """Return what is no message, whoever signed it."""
-    return {
-        "cut by one byte": honest[:-1],
-        "a byte too many": honest[:-1] + b"\x40\0",
-        "the first bit wrong": bytes([honest[0] ^ 1]) + honest[1:],
-        "arrays within arrays": b"\x81" * room,
-        "arrays within arrays, not too deep": cbor.encode([[[[[[[[[[]]]]]]]]]] * (room // 10)),
-        "empty arrays": cbor.encode([[]] * (room - 10)),
-        "empty maps": cbor.encode([{}] * (room - 10)),
-        "tags within tags": b"\xc1" * room,
-        "a number of the message's length": cbor2.dumps((1 << 8 * (room - 16)) - 1),
-        "numbers": cbor.encode([0] * (room - 10)),
-        "texts of one letter": cbor.encode(["a"] * (room // 2 - 10)),
-        "floating-point numbers": cbor2.dumps([1.5] * (room // 9)),
-        "a length of 2^64": b"\x9b" + b"\xff" * (room - 1),
-        "indefinite lengths": b"\x9f" * room,
-        "keys of one map": cbor2.dumps(dict.fromkeys(range(room // 8), 0)),
-        "dates": cbor2.dumps([cbor2.CBORTag(1, number) for number in range(room // 8)]),
-        "shared references": b"\x82\xd8\x1c\x80" + b"\xd8\x1d\0" * (room // 8),
-        "a text that is no UTF-8": cbor.encode(["procseal signed 1", bytes(room)])[:-room - 5]
-        + b"\x7a" + room.to_bytes(4, "big") + b"\xff" * room,
-    }  # fmt: skip
 
 
 def _point() -> bytes:

@@ -1,11 +1,12 @@
 """Bodies with many processes, each of which is judged by itself."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from benchmarks.evidence import World
+from benchmarks.junk import broken
 from benchmarks.refusing import Group
 from evidence import Body
 from evidence.messages import KnownProcess, NewProcess
@@ -17,6 +18,17 @@ MOST_PROCESSES = 500
 Change = Callable[[NewProcess], NewProcess]
 
 
+@dataclass(frozen=True, slots=True)
+class Junk:
+    """Bytes in the place of a body."""
+
+    data: bytes
+
+    def encode(self) -> bytes:
+        """Return the bytes."""
+        return self.data
+
+
 def judged(size: int) -> Group:
     """Return bodies with so many new processes."""
     world = World()
@@ -25,7 +37,10 @@ def judged(size: int) -> Group:
     honest = world.with_body(good)
     room = len(good.encode())
     bad = {
-        name: _with(world, good, change) for name, change in _changes(world, processes[0]).items()
+        name: _with(world, good, change)
+        for name, change in _changes(world, world.node.new_process()).items()
+    } | {
+        f"no body: {name}": world.with_body(Junk(junk)) for name, junk in broken(room - 100).items()
     }
     bad |= {
         "known processes that nobody knows": world.with_body(
@@ -42,7 +57,7 @@ def judged(size: int) -> Group:
         ),
         "wanted by no workload": world.with_body(
             world.node.body(
-                [world.node.new_process(core={"user": "nobody", "identity": ""})] * size
+                [world.node.new_process(core={"user": "x", "identity": ""}) for _ in range(size)]
             )
         ),
     }

@@ -7,8 +7,10 @@ ones of at most its size in bytes, each of which has to be refused.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from evidence import Malformed
+from evidence.event_log import MOST_EVENTS
 from verifier import Rejected
 
 Work = Callable[[], object]
@@ -34,11 +36,11 @@ def checked(group: Group) -> dict[str, Work]:
     """Return the refusals as work that can be timed, each of them tried once."""
     if group.accept() is False:
         raise NotRefused(f"{group.name}: the good input was refused")
-    works = {}
+    works: dict[str, Work] = {}
     for name, refuse in group.refuse.items():
         if not is_refused(refuse):
             raise NotRefused(f"{group.name}: {name}: accepted")
-        works[name] = lambda refuse=refuse: is_refused(refuse)
+        works[name] = partial(is_refused, refuse)
     return works
 
 
@@ -62,6 +64,6 @@ def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
     for size in sizes:
         yield from lists.appraised(size)
         yield from lists.checked(size)
-        yield from event_logs.judged(min(size, event_logs.MOST_EVENTS))
+        yield from event_logs.judged(min(size, MOST_EVENTS))
         yield processes.judged(min(size // 10, processes.MOST_PROCESSES))
     yield from messages.all_groups()

@@ -34,10 +34,11 @@ def measure(
     """Return seconds of the baseline, and a figure of each of the others."""
     repeats = {name: _repeats(work) for name, work in others.items()}
     own_repeats = _repeats(baseline)
+    names = list(others)
     own: dict[str, list[float]] = {name: [] for name in others}
     seconds: dict[str, list[float]] = {name: [] for name in others}
     for turn in range(rounds):
-        for name in others if turn % 2 == 0 else reversed(others):
+        for name in names if turn % 2 == 0 else reversed(names):
             own[name].append(_seconds(baseline, own_repeats))
             seconds[name].append(_seconds(others[name], repeats[name]))
     figures = [

@@ -5,9 +5,10 @@ fields. A class lists its fields with exact types; this module turns values into
 back, and refuses any array whose members are of other types.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from evidence import cbor
 from evidence.malformed import Malformed
@@ -27,11 +28,10 @@ class Shape:
     @classmethod
     def read(cls, value: object) -> Self:
         """Return the value whose array is `value`; raise Malformed on any other shape."""
-        hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-        if not isinstance(value, list) or len(value) != len(hints):
-            raise Malformed(f"expected {len(hints)} members of {cls.__name__}")
-        members = zip(hints.items(), value, strict=True)
-        return cls(**{name: _read(hint, member, name) for (name, hint), member in members})
+        readers = _readers(cls)  # type: ignore[arg-type]  # a class is hashable
+        if type(value) is not list or len(value) != len(readers):
+            raise Malformed(f"expected {len(readers)} members of {cls.__name__}")
+        return cls(**{name: read(one) for (name, read), one in zip(readers, value, strict=True)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,15 @@ class Message(Shape):
                 raise Malformed(f"expected {cls.TYPE!r}")
 
 
+_Reader = Callable[[object], Any]
+"""Returns the value that a member is, or raises Malformed."""
+
+
 @cache
-def _hints(cls: type[Shape]) -> dict[str, object]:
+def _readers(cls: type[Shape]) -> tuple[tuple[str, _Reader], ...]:
+    """Return name and reader of each field: worked out once, for there can be many values."""
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}
+    return tuple((field.name, _reader(hints[field.name], field.name)) for field in fields(cls))
 
 
 def _plain(value: object) -> object:
@@ -70,21 +75,34 @@ def _plain(value: object) -> object:
     return value
 
 
-def _read(hint: object, value: object, name: str) -> object:
+def _reader(hint: object, name: str) -> _Reader:
     if get_origin(hint) is tuple:
         (member, *rest) = get_args(hint)
         if rest != [...]:
             raise TypeError(f"{name}: only tuple[X, ...] has a shape")
-        if not isinstance(value, list) or len(value) > MOST_MEMBERS:
+        return _array_reader(_reader(member, name), name)
+    assert isinstance(hint, type)
+    return hint.read if issubclass(hint, Shape) else _plain_reader(hint, name)
+
+
+def _array_reader(read: _Reader, name: str) -> _Reader:
+    def read_array(value: object) -> tuple[object, ...]:
+        if type(value) is not list or len(value) > MOST_MEMBERS:
             raise Malformed(f"expected an array for {name}")
-        return tuple(_read(member, one, name) for one in value)
-    if isinstance(hint, type) and issubclass(hint, Shape):
-        return hint.read(value)
-    if type(value) is not hint:
-        raise Malformed(f"expected {name} to be {hint}, got {type(value).__name__}")
-    if type(value) is int and value < 0:
-        raise Malformed(f"expected {name} to be no less than 0")
-    return value
+        return tuple(map(read, value))
+
+    return read_array
+
+
+def _plain_reader(kind: type, name: str) -> _Reader:
+    def read_plain(value: object) -> object:
+        if type(value) is not kind:
+            raise Malformed(f"expected {name} to be {kind}, got {type(value).__name__}")
+        if kind is int and value < 0:  # type: ignore[operator]  # an int, as has been seen
+            raise Malformed(f"expected {name} to be no less than 0")
+        return value
+
+    return read_plain
 
 
 __all__ = ["Message", "Shape"]

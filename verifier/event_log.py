@@ -216,7 +216,8 @@ def is_digest_of(event: Event, data: bytes) -> bool:
 
 def _judge_data(log: EventLog) -> tuple[list[Finding], list[Finding]]:
     """Return the events whose data are not what was measured, and those that may have a reason."""
-    refusals, notes = [], []
+    refusals: list[Finding] = []
+    notes: list[Finding] = []
     is_uefi = any(event.type >= EFI_EVENTS for event in log.events)
     for index, event in enumerate(log.events):
         if len(refusals) > MOST_FINDINGS:

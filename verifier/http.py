@@ -27,7 +27,7 @@ from aiohttp import web
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrol, SignedMessage
 from evidence.shapes import Message
-from verifier.bounds import demand_bounded
+from verifier.bounds import demand_envelope, demand_payload
 from verifier.config import Config, Misconfigured
 from verifier.hints import next_step
 from verifier.keys import jwks
@@ -154,10 +154,10 @@ def _message_handler(service: Service, route: Route, large: asyncio.Semaphore) -
 
 
 def _answer(service: Service, route: Route, body: bytes) -> bytes:
-    demand_bounded(body)
+    demand_envelope(body)
     request = route.request.decode(body)
     if isinstance(request, SignedMessage):
-        demand_bounded(request.payload)
+        demand_payload(request.payload)
     return route.verb(service, request).encode()
 
 

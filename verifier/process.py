@@ -6,6 +6,7 @@ Each process is judged alone: what is wrong with one never touches its neighbour
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from evidence import Malformed, tpm
 from evidence.messages import KnownProcess, NewProcess
@@ -307,13 +308,8 @@ def _verify_look(look: Look, core: CoreRecord) -> None:
     for mapping in look.mappings:
         if mapping.file >= len(look.files):
             raise Malformed(f"expected a file below {len(look.files)}, got {mapping.file}")
-    findings = (
-        *_changes(look, core),
-        *_standing(look, core),
-        *_memory(look),
-        *_executable_unmapped(look),
-        *_places(look),
-    )
+    judged = (_changes(look, core), _standing(look, core), _memory(look))
+    findings = capped(chain(*judged, _executable_unmapped(look), _places(look)))
     if findings:
         raise Rejected(findings)
 
@@ -361,6 +357,8 @@ def _memory(look: Look) -> Iterator[Finding]:
         found = f"{look.anonymous_executable} bytes"
         yield Finding(reason=Reason.PROCESS_ANONYMOUS, expected="0 bytes", found=found)
     for mapping in look.mappings:
+        if not (mapping.is_writable or mapping.anonymous):
+            continue
         what = label(look.files[mapping.file].path)
         if mapping.is_writable:
             expected = "no writable executable mapping"
@@ -385,10 +383,12 @@ def _identity(file: MappedFile) -> tuple[int, int, bytes]:
 
 def _places(look: Look) -> Iterator[Finding]:
     for file in dict.fromkeys((look.executable, *look.files)):
+        if _is_in_place(file):
+            continue
         what = label(file.path)
         if file.links == 0:
             yield Finding(reason=Reason.PROCESS_DELETED, what=what, expected="a file with a name")
-        if file.owner or file.mode & WRITABLE_BY_OTHERS:
+        if _may_be_written(file):
             # Known bytes now, and others between two looks: nothing measures an ordinary user's.
             found = f"uid {file.owner}, mode {file.mode:04o}"
             expected = "root's, and nobody else may write it"
@@ -398,6 +398,14 @@ def _places(look: Look) -> Iterator[Finding]:
             yield Finding(
                 reason=Reason.PROCESS_FILESYSTEM, what=what, expected=expected, found=found
             )
+
+
+def _is_in_place(file: MappedFile) -> bool:
+    return bool(file.links) and not _may_be_written(file) and file.filesystem in FILE_SYSTEMS
+
+
+def _may_be_written(file: MappedFile) -> bool:
+    return bool(file.owner or file.mode & WRITABLE_BY_OTHERS)
 
 
 def _verify_unit(look: Look, workload: Workload) -> None:
@@ -429,13 +437,13 @@ def _signed(known: KnownList, node: Node, policy: Policy) -> Mapping[bytes, Sequ
 def _verify_files(judge: _Judge, look: Look, workload: Workload) -> None:
     """Raise Rejected unless every file that runs is in the list, and allowed for the workload."""
     executable = _identity(look.executable)
-    findings = [
+    findings = capped(
         finding
         for file in dict.fromkeys((look.executable, *look.files))
         for finding in _judge_file(
             judge, file, workload, is_executable=_identity(file) == executable
         )
-    ]
+    )
     if findings:
         raise Rejected(findings)
 
@@ -443,11 +451,12 @@ def _verify_files(judge: _Judge, look: Look, workload: Workload) -> None:
 def _judge_file(
     judge: _Judge, file: MappedFile, workload: Workload, *, is_executable: bool
 ) -> Iterator[Finding]:
-    what, found = label(file.path), sha256_text(file.digest)
     if file.digest not in judge.known.executed:
+        what, found = label(file.path), sha256_text(file.digest)
         expected = f"an entry of register {judge.policy.execute_register}"
         yield Finding(reason=Reason.PROCESS_NOT_MEASURED, what=what, expected=expected, found=found)
     if not is_executable and not _may_be_mapped(judge, file, workload):
+        what, found = label(file.path), sha256_text(file.digest)
         expected = ", ".join(workload.mapped) or "no mapped file at all"
         yield Finding(reason=Reason.PROCESS_MAPPED, what=what, expected=expected, found=found)
 

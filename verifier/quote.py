@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from evidence import tpm
+from evidence import Malformed, tpm
 from evidence.messages import QUOTED_REGISTERS, Body, Challenge, Evidence, quote_binding
 from verifier.attestation_key import AttestationKey, scheme_label, scheme_of, verify_ak
-from verifier.bounds import MOST_BODY_ITEMS, demand_bounded
+from verifier.bounds import LEAST_PROCESS_BYTES, demand_body
 from verifier.node import Node
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
 
@@ -95,15 +95,23 @@ def verify_quote(  # noqa: PLR0913 - all that a quote is compared with
     )
     if findings:
         raise Rejected(findings)
-    demand_bounded(evidence.body, MOST_BODY_ITEMS)
     return VerifiedQuote(
         ak=signed.ak,
         challenge=challenge,
-        body=Body.decode(evidence.body),
+        body=_read_body(evidence.body),
         registers=evidence.registers,
         clock_info=signed.attest.clock_info,
         firmware_version=signed.attest.firmware_version,
     )
+
+
+def _read_body(data: bytes) -> Body:
+    demand_body(data)
+    body = Body.decode(data)
+    most = 1 + len(data) // LEAST_PROCESS_BYTES
+    if len(body.new) + len(body.known) > most:
+        raise Malformed(f"expected at most {most} processes in {len(data)} bytes")
+    return body
 
 
 def _envelope(

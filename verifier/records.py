@@ -13,7 +13,7 @@ from verifier.file_signature import VERITY, text_of, verify_file_signature
 from verifier.kernel_policy import RuledList
 from verifier.node import Checkpoint, Measured
 from verifier.policy import Policy, ReferenceSet, Signer
-from verifier.reasons import MOST_FINDINGS, Finding, Reason, Rejected, capped, label, sha256_text
+from verifier.reasons import Finding, Reason, Rejected, capped, label, sha256_text
 from verifier.replay import (
     BUFFER_TEMPLATE,
     VIOLATION,
@@ -55,12 +55,12 @@ def judge_records(
     first = 0 if is_newer else replayed.judged
     against = _Against.of(policy, node)
     closed = policy.closed_registers
-    judged = (
-        (index, one)
+    findings = capped(
+        finding
         for index, one in enumerate(replayed.measured[first:], first)
         if index not in (0, ruled.policy_index) and one.register in closed
+        for finding in _judge(index, one, against)
     )
-    findings = capped(_judge_all(judged, against))
     if findings:
         raise Rejected(findings)
     executed = frozenset(
@@ -102,20 +102,6 @@ class _Against:
         if one.algorithm != "sha256" or not any(one.digest):
             return False
         return any(one.digest in reference.paths for reference in self.sets)
-
-
-def _judge_all(records: Iterable[tuple[int, Measured]], against: _Against) -> Iterator[Finding]:
-    """Yield what is wrong with the records, given with their indices.
-
-    Once more is wrong than will be told, no further signature is verified: junk costs little.
-    """
-    count = 0
-    for index, one in records:
-        if one.signature and count > MOST_FINDINGS:
-            continue
-        for finding in _judge(index, one, against):
-            count += 1
-            yield finding
 
 
 def _judge(index: int, one: Measured, against: _Against) -> Iterator[Finding]:

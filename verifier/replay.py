@@ -187,8 +187,7 @@ def _prefix(
         wrong += _uncovered(index, record, values)
         if record.is_violation and record.register in policy.closed_registers:
             violations.append(violation(index, record.register))
-        if max(len(wrong), len(violations)) > MOST_FINDINGS:
-            raise Rejected(capped(max(wrong, violations, key=len)))
+        _demand_hope(wrong, violations)
         if record.register in values:
             extension = record.extension("sha256")
             values[record.register] = hashlib.sha256(values[record.register] + extension).digest()
@@ -198,6 +197,13 @@ def _prefix(
     if findings:
         raise Rejected(findings)
     return prefix
+
+
+def _demand_hope(*found: Sequence[Finding]) -> None:
+    """Raise Rejected once more is wrong with the list than a refusal tells."""
+    for findings in found:
+        if len(findings) > MOST_FINDINGS:
+            raise Rejected(capped(findings))
 
 
 def _unreached(
@@ -289,8 +295,7 @@ def _read(
             measured.append(one)
             if is_weak(one) and one.register in closed:
                 weak.append(weak_digest(index, one))
-        if max(len(findings), len(weak)) > MOST_FINDINGS:
-            raise Rejected(capped(max(findings, weak, key=len)))
+        _demand_hope(findings, weak)
     if findings:
         raise Rejected(findings)
     return tuple(measured)

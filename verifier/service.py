@@ -36,7 +36,7 @@ from evidence.process import CoreRecord
 from verifier import case as cases
 from verifier import plain
 from verifier.appraisal import highest
-from verifier.bounds import demand_bounded
+from verifier.bounds import demand_envelope
 from verifier.case import Case, Document, Frame, Head, judge, outcome_of
 from verifier.certificates import read_folder
 from verifier.config import Config, Misconfigured
@@ -263,7 +263,7 @@ class Service:
         with self.transaction() as transaction:
             _demand_instance(transaction, wanted.node, signed.signer)
             policy = self.policy(transaction).policy
-        demand_bounded(wanted.core)
+        demand_envelope(wanted.core)
         core = CoreRecord.decode(wanted.core)
         select_workload(core, node=wanted.node, policy=policy)
         return WantedAnswer(core=core.digest())

@@ -9,6 +9,12 @@ from verifier.reasons import Reason, Rejected, label, reject
 
 MOST_TEXT_CHARACTERS = 4096
 """Of one value."""
+MOST_DOTS = 16
+"""Of a line, texts and comments left out: a key with so many parts is none of ours, and what the
+TOML library does with one grows with the square of them."""
+
+_TEXTS = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""")
+"""Texts and comments of a line: one that is not closed goes on to the line's end."""
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class Table:
         """
         try:
             text.encode()
+            _demand_plain(text)
             values = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # ValueError: of numbers too long, too
             raise reject(
@@ -102,6 +109,14 @@ class Table:
             raise reject(
                 Reason.POLICY_INVALID, self.what, expected=f"keys among {known}", found=label(key)
             )
+
+
+def _demand_plain(text: str) -> None:
+    """Raise ValueError where the text is TOML that no document here needs."""
+    if '"""' in text or "'''" in text:
+        raise ValueError("a text of several lines")
+    if any(line.count(".") > MOST_DOTS for line in _TEXTS.sub("", text).split("\n")):
+        raise ValueError("a key of many parts")
 
 
 def _shown(value: object) -> str:

@@ -519,7 +519,7 @@ def test_100_as_many_findings_as_records(node: SimulatedNode) -> None:
     found = verifier.refusal(evidence)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found == {Reason.LIST_REPLAY, Reason.LIST_REGISTER, Reason.LIST_TEMPLATE_HASH}
+    assert found == {Reason.LIST_REGISTER, Reason.LIST_TEMPLATE_HASH}
     assert peak < 5 * len(evidence.records)
 
 

@@ -231,6 +231,7 @@ def _appraise(evidence: Evidence, challenge: Challenge) -> None:
             node=node.enrolled(),
             checkpoint=None,
             measured=(),
+            boot_log=b"",
             policy=seeds.policy(),
             now=seeds.NOW,
         )

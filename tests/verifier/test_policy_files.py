@@ -126,11 +126,23 @@ def test_a_set_that_is_not_read(old: str, new: str, speaks_of: str) -> None:
         pytest.param("# \udccf\n" + SET, id="what is no text"),
         pytest.param(f"a = {'1' * 5000}\n" + SET, id="a number of 5000 digits"),
         pytest.param(f"a = {'[' * 5000}", id="arrays 5000 deep"),
+        pytest.param(f"[{'a.' * 500_000}a]\n", id="a table of half a million parts"),
+        pytest.param('"a".' * 500_000 + "a = 1\n", id="a key of half a million parts"),
+        pytest.param('a = "' + '\\"' * 500_000, id="a text without end"),
+        pytest.param(f"a = {{{'a . ' * 20}a = 1}}\n", id="a key of twenty parts"),
+        pytest.param('a = """\n"""\n', id="a text of several lines"),
+        pytest.param("a = '''\n'''\n", id="a verbatim text of several lines"),
     ],
 )
 def test_what_the_toml_library_cannot_read_is_refused(text: str) -> None:
     assert "TOML" in refused(text)
     assert "TOML" in refused(text, workload=True)
+
+
+def test_dots_in_texts_and_comments_are_no_parts_of_a_key() -> None:
+    path = "lib" + ".1" * 100
+    text = SET.replace("usr/bin/x", path) + f"# {path} '\n" + f"\"{path}'\" = 'sha256:{HEX}'"
+    assert set(read_reference(text).files) == {path, f"{path}'"}
 
 
 # Workloads
