@@ -13,8 +13,17 @@ MOST_DOTS = 16
 """Of a line, texts and comments left out: a key with so many parts is none of ours, and what the
 TOML library does with one grows with the square of them."""
 
-_TEXTS = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*+""")
-"""Texts and comments of a line: one that is not closed goes on to the line's end."""
+_TEXTS = re.compile(
+    r"""
+    "{3} (?: [^"\\]+ | \\. | "{1,2}(?!") )* (?: "{3,5} | \\?\Z )
+    | '{3} (?: [^']+ | '{1,2}(?!') )* (?: '{3,5} | \Z )
+    | " (?: [^"\\\n]+ | \\[^\n] )* "?
+    | ' [^'\n]* '?
+    | \# [^\n]*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""Texts and comments (TOML 1.0). What is not closed goes on to the end: nothing is tried twice."""
 
 
 @dataclass(slots=True)
@@ -112,9 +121,7 @@ class Table:
 
 
 def _demand_plain(text: str) -> None:
-    """Raise ValueError where the text is TOML that no document here needs."""
-    if '"""' in text or "'''" in text:
-        raise ValueError("a text of several lines")
+    """Raise ValueError where the text has a key of more parts than any document here needs."""
     if any(line.count(".") > MOST_DOTS for line in _TEXTS.sub("", text).split("\n")):
         raise ValueError("a key of many parts")
 

@@ -14,6 +14,8 @@ from verifier.reference import encode_reference, read_reference
 from verifier.workload import EXAMPLE, read_workload
 
 HEX = "ab" * 32
+KEY = f"{{{'a.' * 20}a = 1}}"
+"""A table whose one key has 21 parts."""
 
 
 def refused(text: str, *, workload: bool = False) -> str:
@@ -129,9 +131,15 @@ def test_a_set_that_is_not_read(old: str, new: str, speaks_of: str) -> None:
         pytest.param(f"[{'a.' * 500_000}a]\n", id="a table of half a million parts"),
         pytest.param('"a".' * 500_000 + "a = 1\n", id="a key of half a million parts"),
         pytest.param('a = "' + '\\"' * 500_000, id="a text without end"),
+        pytest.param('a = """' + '\\"""x' * 200_000, id="a text of several lines without end"),
+        pytest.param(f"""a = ["x", {KEY}, "y"]\n""", id="a key between texts"),
+        pytest.param(
+            f"""a = [\"\"\"x\"\"\"\", {KEY}, "y"]\n""", id="after a text that ends in a quote"
+        ),
+        pytest.param(f"""a = [\'\'\'x\'\'\'\', {KEY}, 'y']\n""", id="after a verbatim one"),
+        pytest.param(f"""a = ["\\\\", {KEY}, "y"]\n""", id="after a text that ends in a backslash"),
+        pytest.param(f"""a = ['\\', {KEY}, 'y']\n""", id="after a verbatim backslash"),
         pytest.param(f"a = {{{'a . ' * 20}a = 1}}\n", id="a key of twenty parts"),
-        pytest.param('a = """\n"""\n', id="a text of several lines"),
-        pytest.param("a = '''\n'''\n", id="a verbatim text of several lines"),
     ],
 )
 def test_what_the_toml_library_cannot_read_is_refused(text: str) -> None:
