@@ -275,6 +275,7 @@ def _cases() -> Iterator[Exported]:
         register=10, algorithm="sha256", digest=bytes(32), path=b"/a", template="ima-sig"
     )
     parts = (write_measured((measured, measured)),)
+    log = next(iter(event_logs()))
     message = simulated.evidence(asked, [process]).encode()
     head = Head(
         message=hashlib.sha256(message).digest(),
@@ -282,6 +283,7 @@ def _cases() -> Iterator[Exported]:
         node=simulated.accepted(process),
         checkpoint=None,
         measured=chain_over(parts),
+        boot_log=hashlib.sha256(log).digest(),
         frame=frame(),
         documents=digest_of(documents),
         now=NOW,
@@ -292,11 +294,18 @@ def _cases() -> Iterator[Exported]:
         head=head.encode(),
         message=message,
         parts=parts,
+        boot_log=log,
         documents=documents,
         key=signing_key(),
     )
     yield Exported.make(
-        ledger=8, head=head.encode(), message=message, parts=(), documents=(), key=signing_key()
+        ledger=8,
+        head=head.encode(),
+        message=message,
+        parts=(),
+        boot_log=b"",
+        documents=(),
+        key=signing_key(),
     )
 
 

@@ -119,8 +119,7 @@ def _read_list(data: bytes, width: int) -> None:
 
 def read_ascii_list(data: bytes) -> None:
     """Read the bytes as a list in text, and say what it says."""
-    for line in check_log(data, is_ascii=True).lines():
-        line.encode()
+    _demand_judged(check_log(data, is_ascii=True).findings)
     for record in read_ascii_records(data, template_hash_bytes=template_hash_width(data)):
         try:
             read_values(record)
@@ -277,6 +276,7 @@ def _judge_case(data: bytes) -> None:
         plain.decode(Head, found.head),
         message=hashlib.sha256(found.message).digest(),
         measured=chain_over(found.parts),
+        boot_log=hashlib.sha256(found.boot_log).digest(),
         documents=digest_of(found.documents),
     )
     signed = Exported.make(
@@ -284,6 +284,7 @@ def _judge_case(data: bytes) -> None:
         head=head.encode(),
         message=found.message,
         parts=found.parts,
+        boot_log=found.boot_log,
         documents=found.documents,
         key=seeds.signing_key(),
     )
