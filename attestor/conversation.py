@@ -42,7 +42,7 @@ OBTAIN_SECONDS = 90.0
 PROVE_SECONDS = 30.0
 """How long a proof may take: a glance, or a round where something new is mapped."""
 NONCE_BYTES = 32
-LAUNCH_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+LAUNCH_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Seconds between first looks at a program that was just launched, until one succeeds."""
 
 log = logging.getLogger("attestor")
