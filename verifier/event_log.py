@@ -259,11 +259,21 @@ def _is_confidential(log: EventLog) -> bool:
 
 
 def _secure_boot(log: EventLog) -> tuple[bool | None, list[Finding]]:
-    """Return whether Secure Boot was on, as firmware said before the register's separator."""
+    """Return whether Secure Boot was on, as firmware said before the register's separator.
+
+    Types are not measured, and whoever opens the TPM later may extend the register with any
+    digest: so a separator is one by its digest too, and a variable that says off counts
+    wherever it stands, whatever type the log gives it.
+    """
     register = SECURE_BOOT_REGISTER
     if _is_confidential(log):
         register = CONFIDENTIAL_SECURE_BOOT_REGISTER
     values = set(_secure_boot_values(log, register))
+    if values and any(
+        one.register == register and _has_one_of(one, _SECURE_BOOT_OFF) for one in log.events
+    ):
+        values -= {b""}
+        values.add(b"\0")
     if not values:
         return None, []
     if values <= {b"", b"\0"}:
@@ -279,7 +289,9 @@ def _secure_boot(log: EventLog) -> tuple[bool | None, list[Finding]]:
 
 def _secure_boot_values(log: EventLog, register: int) -> Iterator[bytes]:
     for event in log.events:
-        if event.register == register and event.type == SEPARATOR:
+        if event.register == register and (
+            event.type == SEPARATOR or _has_one_of(event, _SEPARATORS)
+        ):
             return
         if (event.register, event.type) != (register, EFI_VARIABLE_DRIVER_CONFIG):
             continue
@@ -288,6 +300,30 @@ def _secure_boot_values(log: EventLog, register: int) -> Iterator[bytes]:
             continue
         if is_digest_of(event, event.data):
             yield variable.value
+
+
+def _every_digest(*data: bytes) -> frozenset[tuple[int, bytes]]:
+    """Return all digests that events of one of these data may have, as `Event.digests` has them."""
+    return frozenset(
+        (algorithm, _hash(algorithm, one))
+        for algorithm, name in HASHES.items()
+        if name in hashlib.algorithms_available
+        for one in data
+    )
+
+
+_SEPARATORS = _every_digest(*SEPARATOR_VALUES)
+_SECURE_BOOT_OFF = _every_digest(
+    *(
+        Variable(vendor=GLOBAL_VARIABLE, name="SecureBoot", value=value).encode()
+        for value in (b"", b"\0")
+    )
+)
+
+
+def _has_one_of(event: Event, digests: frozenset[tuple[int, bytes]]) -> bool:
+    """Say whether one of an event's digests is among these: a quote may prove only that one."""
+    return event.is_measured and not digests.isdisjoint(event.digests)
 
 
 def _judge_order(log: EventLog) -> Iterator[Finding]:
