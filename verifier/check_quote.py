@@ -433,6 +433,7 @@ def _gather_values(case: _Case, registers: Sequence[Register]) -> tuple[Values, 
             start[register] = logged.get(register, reset_value(register))
             if register not in files.values:
                 settled.pop(register, None)
+    case.settle(*_judge_list_registers(logged, start))
     case.settle(*_judge_log(registers, logged=logged, settled=settled, start=start))
     lacking = [one for one in registers if one not in start and one not in settled]
     if lacking:
@@ -466,6 +467,14 @@ def _replay_event_log(case: _Case, registers: Sequence[Register]) -> dict[Regist
     return {
         one: extended.get(one, reset_value(one)) for one in registers if one[0] in judged.registers
     }
+
+
+def _judge_list_registers(logged: Values, start: Values) -> Iterator[Finding]:
+    """Find that the list extends a register of the boot: its records could hide events."""
+    shared = [one for one in start if one in logged and one[1] in BOOT_REGISTERS]
+    if shared:
+        expected = "no record in a register of the boot's events"
+        yield Finding(reason=Reason.LIST_REGISTER, what=text_of(shared), expected=expected)
 
 
 def _judge_log(
