@@ -54,6 +54,7 @@ TITLES = {
 }
 NODE_LINKS = (1, 2, 3, 4, 5, 6, 9)
 BOOT, PROCESS, KEY = 3, 7, 8
+NOT_JUDGED = "the boot is the one that the list began with; how it went was not judged"
 
 STEPS = (0, 2, 9, 6, 4, 3, 4, 5)
 """Links in the order in which an appraisal takes them (`verifier.appraisal`): 4 is the list, and
@@ -113,19 +114,25 @@ def explain(
 ) -> tuple[Link, ...]:
     """Return the chain, the node's links first; `ek_hash` names the EK that was enrolled."""
     enrolled = f"the EK {ek_hash} was enrolled as {node.name}"
+    asks_for_boot = bool(policy.boot_policies_on(node.name))
     if isinstance(decision, Malformed):
         broken = Link(number=0, title=TITLES[0], state=State.BROKEN, detail=str(decision))
-        return (broken, *_explain_refusal((), enrolled))
+        return (broken, *_explain_refusal((), enrolled, asks_for_boot=asks_for_boot))
     if isinstance(decision, Rejected):
-        return tuple(_explain_refusal(decision.findings, enrolled))
+        return tuple(_explain_refusal(decision.findings, enrolled, asks_for_boot=asks_for_boot))
     return (
         *_explain_node(decision, policy, enrolled),
         *(link for one in decision.processes for link in _explain_process(one)),
     )
 
 
-def _explain_refusal(findings: tuple[Finding, ...], enrolled: str) -> Iterator[Link]:
-    """Yield links: broken where there are findings, held where the appraisal had passed."""
+def _explain_refusal(
+    findings: tuple[Finding, ...], enrolled: str, *, asks_for_boot: bool
+) -> Iterator[Link]:
+    """Yield links: broken where there are findings, held where the appraisal had passed.
+
+    A boot that no policy asks about is passed without having been judged.
+    """
     first = min(map(_step_of, findings), default=0)
     by_link: dict[int, list[Finding]] = {}
     for one in findings:
@@ -136,9 +143,12 @@ def _explain_refusal(findings: tuple[Finding, ...], enrolled: str) -> Iterator[L
             yield _link(number, State.BROKEN, findings=told)
         elif number == 1:
             yield _link(number, State.HOLDS, enrolled)
+        elif number in STEPS[first:]:
+            yield _link(number, State.UNREACHED)
+        elif number == BOOT and not asks_for_boot:
+            yield _link(number, State.OPEN, NOT_JUDGED)
         else:
-            is_passed = number not in STEPS[first:]
-            yield _link(number, State.HOLDS if is_passed else State.UNREACHED)
+            yield _link(number, State.HOLDS)
 
 
 def _step_of(finding: Finding) -> int:
@@ -180,7 +190,7 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
 def _boot_detail(verdict: NodeVerdict) -> str:
     if verdict.boot_policy:
         return f"the boot that the list began with is as the boot policy {verdict.boot_policy} says"
-    return "the boot is the one that the list began with; how it went was not judged"
+    return NOT_JUDGED
 
 
 def _explain_process(one: Accepted | Refused) -> Iterator[Link]:
