@@ -22,7 +22,7 @@ from verifier import client
 from verifier.config import DEFAULT_PATH, Config, Misconfigured
 from verifier.hints import next_step
 from verifier.ledger import findings_json
-from verifier.reasons import Rejected
+from verifier.reasons import Rejected, printable
 
 if TYPE_CHECKING:
     from verifier.case_tools import Rejudged
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         _refused(refused.verdict, is_json=arguments.json)
         return MISUSED if refused.is_malformed else NO
     except (Malformed, Misconfigured) as error:
-        print(f"verifier: {error}", file=sys.stderr)
+        print(f"verifier: {printable(str(error))}", file=sys.stderr)
         return MISUSED
     except BrokenPipeError:
         return UNKNOWN
@@ -68,7 +68,7 @@ def _refused(verdict: dict[str, Any], *, is_json: bool = False) -> int:
         told = {**one, "next": one.get("next") or next_step(one["reason"])}
         for name in ("what", "expected", "found", "next"):
             if told.get(name):
-                print(f"  {name:<9} {told[name]}")
+                print(f"  {name:<9} {printable(told[name])}")
     return NO
 
 
@@ -78,7 +78,7 @@ def _tell(arguments: Arguments, answer: Any, *columns: str) -> int:  # noqa: ANN
         print(json.dumps(answer, indent=2))
     elif not arguments.quiet:
         for row in answer if isinstance(answer, list) else [answer]:
-            print("  ".join(f"{row[name]}" for name in columns))
+            print("  ".join(printable(f"{row[name]}") for name in columns))
     return YES
 
 
@@ -157,6 +157,8 @@ def _appraise(arguments: Arguments) -> int:
     else:
         _tell(arguments, answer, "verdict", "node", "judged")
         _tell(arguments, answer["processes"], "workload", "key", "reasons")
+    if not answer["signer_known"]:
+        _say(arguments, f"note: signed by key {answer['signer']}: compare it with --keys")
     return _status_of(rejudged)
 
 
@@ -350,7 +352,10 @@ def _documents(kind: str) -> Run:
 def _show(kind: str) -> Run:
     def run(arguments: Arguments) -> int:
         row = _ask(arguments, "document", kind=kind, name=arguments.name)
-        return _tell(arguments, row, "text")
+        if not arguments.json and not arguments.quiet:
+            print(row["text"])
+            return YES
+        return _tell(arguments, row)
 
     return run
 

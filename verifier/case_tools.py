@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from evidence import Malformed
 from verifier.case import Case, Exported, Outcome, judge, outcome_of
 from verifier.enrolment import ek_hash
 from verifier.explanation import Link, State, explain
+from verifier.file_tools import misuse_of, read_bounded
 from verifier.hints import next_step
 from verifier.ledger import findings_json, refusal_json
-from verifier.reasons import Rejected, label
+from verifier.reasons import Rejected, label, printable
 from verifier.verdict import NodeVerdict
+
+MOST_CASE_BYTES = 1 << 30
+"""A case has a list, which may have hundreds of MiB, and a message."""
+MOST_KEYS_BYTES = 1 << 20
 
 MARKS = {State.HOLDS: "+", State.BROKEN: "x", State.OPEN: "?", State.UNREACHED: "."}
 COLOURS = {State.HOLDS: "32", State.BROKEN: "31", State.OPEN: "33", State.UNREACHED: "2"}
@@ -32,14 +38,21 @@ class Rejudged:
     decision: NodeVerdict | Rejected | Malformed
     outcome: Outcome
     recorded: Outcome
+    signer: str
+    """SHA-256 of the key that signed the case, hexadecimal."""
+    is_signer_known: bool
+    """Whether it was compared with a verifier's keys. Anybody can sign a case of his own."""
 
     @classmethod
     def read(cls, path: Path, *, keys: Path | None) -> "Rejudged":
         """Judge the case in a file; raise Malformed where it is none, or of another verifier."""
-        exported = Exported.decode(path.read_bytes())
+        exported = Exported.decode(read_bounded(path, MOST_CASE_BYTES))
         if keys is not None:
             _demand_signer(exported.signer, keys)
-        case, recorded = exported.open()
+        try:
+            case, recorded = exported.open()
+        except Rejected as rejected:
+            raise misuse_of(path, rejected) from rejected
         decision = _decide(case)
         outcome = outcome_of(decision)
         return cls(
@@ -48,6 +61,8 @@ class Rejudged:
             decision=decision,
             outcome=outcome,
             recorded=recorded,
+            signer=sha256(exported.signer).hexdigest(),
+            is_signer_known=keys is not None,
         )
 
     @property
@@ -73,7 +88,12 @@ class Rejudged:
                 for one in self.outcome.processes
             ],
             "as_recorded": self.is_as_recorded,
+            **self.vouched(),
         }
+
+    def vouched(self) -> dict[str, Any]:
+        """Return whose word the case is, and whether that was asked."""
+        return {"signer": self.signer, "signer_known": self.is_signer_known}
 
     def links(self) -> tuple[Link, ...]:
         """Return the chain."""
@@ -92,11 +112,11 @@ def _decide(case: Case) -> NodeVerdict | Rejected | Malformed:
 def _demand_signer(signer: bytes, path: Path) -> None:
     """Raise Malformed unless one of the grant keys in the file has signed the case."""
     try:
-        told = json.loads(path.read_bytes())
+        told = json.loads(read_bounded(path, MOST_KEYS_BYTES))
         keys = credential.Keys.read(
             json.dumps(told.get("grant_keys", told)), trust_domain="any.example"
         )
-    except (ValueError, AttributeError, credential.Malformed) as error:
+    except (ValueError, AttributeError, RecursionError, credential.Malformed) as error:
         raise Malformed(f"{path}: expected a JWK set, or what /v1/trust-domain answers") from error
     if signer not in keys.points.values():
         raise Malformed(f"signed by a key that is not in {path}")
@@ -110,12 +130,17 @@ def print_links(rejudged: Rejudged, *, is_json: bool) -> None:
             **{name: rejudged.answer()[name] for name in ("verdict", "node", "judged", "ledger")},
             "links": list(_json(links)),
             "as_recorded": rejudged.is_as_recorded,
+            **rejudged.vouched(),
         }
         print(json.dumps(answer, indent=2))
         return
     case = rejudged.case
-    print(f"{rejudged.outcome.verdict}  {case.node.name}, judged {case.now:%Y-%m-%d %H:%M:%S} UTC")
+    node = label(case.node.name)
+    print(f"{rejudged.outcome.verdict}  {node}, judged {case.now:%Y-%m-%d %H:%M:%S} UTC")
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    if not rejudged.is_signer_known:
+        for line in _lines(_unvouched(rejudged.signer), is_coloured=is_coloured):
+            print(line)
     process = ""
     for link in links:
         if link.process != process:
@@ -123,6 +148,13 @@ def print_links(rejudged: Rejudged, *, is_json: bool) -> None:
             print(f"process of key {process}")
         for line in _lines(link, is_coloured=is_coloured):
             print(line)
+
+
+def _unvouched(signer: str) -> Link:
+    """Return what comes before the chain of a case that nobody vouches for."""
+    title = "the case is the verifier's own"
+    detail = f"signed by key {signer}; --keys says whether that is one of its keys"
+    return Link(number=0, title=title, state=State.OPEN, detail=detail)
 
 
 def _json(links: Iterable[Link]) -> Iterator[dict[str, Any]]:
@@ -148,4 +180,4 @@ def _lines(link: Link, *, is_coloured: bool) -> Iterator[str]:
         told = {**one, "next": next_step(one["reason"]) if link.state is State.BROKEN else ""}
         for name in ("what", "expected", "found", "next"):
             if told[name]:
-                yield f"         {name:<9} {told[name]}"
+                yield f"         {name:<9} {printable(told[name])}"

@@ -256,10 +256,15 @@ def capped(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return (*kept[:-1], more)
 
 
+def printable(text: str) -> str:
+    """Return the text on one line, so that a terminal shows it and obeys nothing in it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def label(words: bytes | str) -> str:
     """Return a node's own words (a path, a unit) so that they cannot pass as anything else."""
     text = words.decode("utf-8", "backslashreplace") if isinstance(words, bytes) else words
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:MOST_LABEL_CHARACTERS])
+    shown = printable(text[:MOST_LABEL_CHARACTERS])
     return shown if len(text) <= MOST_LABEL_CHARACTERS else f"{shown}…"
 
 
