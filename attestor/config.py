@@ -93,7 +93,7 @@ class Config:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise Misconfigured(f"{path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number too long
             raise Misconfigured(f"{path}: {error}") from error
         try:
             return cls._read(values, path.parent)

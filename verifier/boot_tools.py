@@ -5,15 +5,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from evidence import Malformed
 from evidence.event_log import ALGORITHMS, MOST_LOG_BYTES, EventLog
 from verifier.boot_events import Kind, command_line_of, event_label, kind_of
 from verifier.boot_log import demand_sound, judge_boot
 from verifier.boot_policy import encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.event_log import JudgedLog, judge_event_log
-from verifier.file_tools import read_bounded, read_text
+from verifier.file_tools import misuse_of, read_bounded, read_text
 from verifier.ledger import findings_json
-from verifier.reasons import Finding, Rejected
+from verifier.reasons import Finding, Rejected, label, printable
 
 MOST_POLICY_BYTES = 1 << 20
 
@@ -53,7 +54,11 @@ def check_event_log(path: Path, *, policy_path: Path | None, is_json: bool, is_q
 
 def _judge_by(policy_path: Path, log: EventLog) -> tuple[Finding, ...]:
     """Return why the boot is not as the policy in the file allows."""
-    policy = read_boot_policy(read_text(policy_path, MOST_POLICY_BYTES))
+    text = read_text(policy_path, MOST_POLICY_BYTES)
+    try:
+        policy = read_boot_policy(text)
+    except Rejected as rejected:
+        raise misuse_of(policy_path, rejected) from rejected
     try:
         return judge_boot(demand_sound(log), policy)
     except Rejected as rejected:
@@ -101,7 +106,13 @@ def make_boot_policy_text(
     phases: Sequence[str],
     nodes: Sequence[str],
 ) -> str:
-    """Return the boot policy, as TOML, that accepts the boots that these event logs are of."""
+    """Return the boot policy, as TOML, that accepts the boots that these event logs are of.
+
+    Raise Malformed where the arguments hold bytes that are no text (a shell passes any).
+    """
+    for line in command_lines:
+        if any("\ud800" <= character <= "\udfff" for character in line):
+            raise Malformed(f"expected a command line in UTF-8, got {label(line)}")
     logs = [EventLog.decode(read_bounded(path, MOST_LOG_BYTES)) for path in paths]
     made = make_boot_policy(
         name,
@@ -109,7 +120,7 @@ def make_boot_policy_text(
         command_lines=command_lines,
         phases=phases,
         nodes=nodes,
-        source=f"event logs {' '.join(path.name for path in paths)}",
+        source=f"event logs {' '.join(label(path.name) for path in paths)}",
     )
     return encode_boot_policy(made)
 
@@ -120,4 +131,4 @@ def print_findings(word: str, findings: list[dict[str, str]]) -> None:
         print(f"{word:<8} {one['reason']}")
         for name in ("what", "expected", "found"):
             if one[name]:
-                print(f"  {name:<9} {one[name]}")
+                print(f"  {name:<9} {printable(one[name])}")

@@ -113,9 +113,7 @@ class GivenQuote:
         except UnicodeDecodeError as error:
             raise Malformed(f"{self.policy}: expected UTF-8") from error
         except Rejected as rejected:
-            one = rejected.findings[0]
-            told = f"{one.what}: expected {one.expected}, found {one.found}"
-            raise Malformed(f"{self.policy}: {told}") from rejected
+            raise misuse_of(self.policy, rejected) from rejected
 
 
 def _nonce(text: str) -> bytes:
@@ -175,6 +173,11 @@ def _text(value: object) -> str:
     if not isinstance(value, dict):
         return f"{value}"
     return "+".join(f"{bank}:{','.join(map(str, numbers))}" for bank, numbers in value.items())
+
+
+def misuse_of(path: Path, rejected: Rejected) -> Malformed:
+    """Return that a file somebody compares with is not one: nothing has been judged by it."""
+    return Malformed(f"{path}: {detail(rejected.findings[0])}")
 
 
 def read_text(path: Path, most_bytes: int) -> str:

@@ -689,7 +689,7 @@ def test_a_policy_by_command(tmp_path: Path, capsys: Out) -> None:
     assert found[:2] == [Reason.BOOT_COMMAND_LINE] * 2
     assert {*found[2:]} == {Reason.EVENT_LOG_DATA}, "notes: tags whose data are a name only"
     policy.write_text("version = 1")
-    assert run(capsys, *check)[0] == NO
+    assert run(capsys, *check)[0] == MISUSED
     policy.write_bytes(b"\xff")
     assert run(capsys, *check)[0] == MISUSED
     (tmp_path / "sha1").write_bytes(SHA1_LOG.encode())
