@@ -116,7 +116,10 @@ def small_number(content: bytes) -> int:
 
 def bits(content: bytes) -> frozenset[int]:
     """Return which bits of a BIT STRING are set, the first one of them 0."""
-    value = octets(content, spare=content[0] if content else 0)
+    spare = content[0] if content else 0
+    value = octets(content, spare=spare)
+    if spare and (not value or value[-1] & (1 << spare) - 1):
+        raise Malformed("expected the unused bits of a bit string to be zero")
     return frozenset(n for n in range(8 * len(value)) if value[n // 8] & (0x80 >> n % 8))
 
 

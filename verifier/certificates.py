@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evidence import Malformed
 from evidence.certificate import Certificate, trim
-from verifier.reasons import Finding, Reason
+from verifier.reasons import Finding, Reason, label, printable
 
 MOST_FILE_BYTES = 1 << 20
 """Of one file, which may be a bundle of many in PEM."""
@@ -28,23 +28,32 @@ class Folder:
 
 
 def read_folder(directory: Path) -> Folder:
-    """Return what is in the files of a directory, in the order of their names."""
+    """Return what is in the files of a directory, in the order of their names.
+
+    Directories in it are left out; whatever else is no file is not opened, which could wait.
+    """
     certificates: list[Certificate] = []
     findings = []
     for path in sorted(directory.iterdir()):
-        if not path.is_file():
+        if path.is_dir():
             continue
         try:
-            certificates += [Certificate.decode(one) for one in read_file(path)]
+            certificates += _read_all(path)
         except (Malformed, OSError) as error:
             finding = Finding(
                 reason=Reason.EK_FILE,
-                what=str(path),
+                what=printable(str(path)),
                 expected="certificates, DER or PEM",
-                found=str(error),
+                found=label(str(error)),
             )
             findings.append(finding)
     return Folder(certificates=tuple(certificates), findings=tuple(findings))
+
+
+def _read_all(path: Path) -> Iterator[Certificate]:
+    if not path.is_file():
+        raise Malformed("neither a file nor a link to one")
+    return map(Certificate.decode, read_file(path))
 
 
 def read_file(path: Path) -> tuple[bytes, ...]:

@@ -19,6 +19,9 @@ from verifier.reasons import Reason, label, reject
 VERITY = "verity:"
 """Before the algorithm of a digest of fs-verity's tree."""
 
+MOST_SIGNATURE_BYTES = 1024
+"""Of the longest key that a signer may have, RSA of 8192 bits; answers are kept with it."""
+
 _NO_NAMES = frozenset((b"", b".", b".."))
 """The kernel writes no path with one of these in it."""
 
@@ -62,12 +65,16 @@ def verify_file_signature(
 
 def _read(one: Measured, what: str) -> FileSignature:
     try:
-        return FileSignature.decode(one.signature)
+        signature = FileSignature.decode(one.signature)
     except Malformed as malformed:
         expected, found = "a file signature", str(malformed)
         raise reject(
             Reason.LIST_SIGNATURE_FORM, what, expected=expected, found=found
         ) from malformed
+    if len(signature.signature) > MOST_SIGNATURE_BYTES:
+        expected, found = f"at most {MOST_SIGNATURE_BYTES} bytes", f"{len(signature.signature)}"
+        raise reject(Reason.LIST_SIGNATURE, what, expected=expected, found=found)
+    return signature
 
 
 def _demand_same_digest(one: Measured, signature: FileSignature, what: str) -> None:
