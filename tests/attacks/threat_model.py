@@ -58,6 +58,7 @@ ATTACKERS = {
         "another node", "root on another node", "a process of another node",
         "the owner of another TPM", "somebody with another TPM",
     ),
+    "Whoever gives an operator files": ("whoever writes the files",),
     "Whoever writes to the verifier's database": ("whoever writes to the database",),
     "Mistakes and mishaps": (
         "an operator's mistake", "whoever finds a bug", "a power cut", "time",
