@@ -422,9 +422,9 @@ def _directories(names: Iterable[GeneralName]) -> Iterator[Name]:
 
 
 def _is_permitted(name: Name, issuer: Certificate) -> bool:
-    if issuer.excluded and any(one.text() is None for one in name.attributes()):
+    if issuer.excluded and not all(map(_is_plain, name.attributes())):
         return False
-    if any(_is_within(name, base) for base in _directories(issuer.excluded)):
+    if any(_is_excluded(name, base) for base in _directories(issuer.excluded)):
         return False
     permitted = list(_directories(issuer.permitted))
     return not permitted or any(_is_within(name, base) for base in permitted)
@@ -434,6 +434,22 @@ def _is_within(name: Name, base: Name) -> bool:
     """Say whether the name starts with the base, however both are written."""
     start = name.parts[: len(base.parts)]
     return [_written_alike(one) for one in start] == [_written_alike(one) for one in base.parts]
+
+
+def _is_excluded(name: Name, base: Name) -> bool:
+    """Say the same, also where a relative name of the base is only a part of the name's.
+
+    Comparing whole ones, a CA would get around its constraint with one attribute more.
+    """
+    pairs = zip(name.parts, base.parts, strict=False)
+    is_as_long = len(name.parts) >= len(base.parts)
+    return is_as_long and all(_written_alike(of) <= _written_alike(one) for one, of in pairs)
+
+
+def _is_plain(one: Attribute) -> bool:
+    """Say whether the value is text that people see whole: what they do not see hides a name."""
+    text = one.text()
+    return text is not None and text.isprintable()
 
 
 def _written_alike(part: tuple[Attribute, ...]) -> frozenset[tuple[str, str | bytes]]:
