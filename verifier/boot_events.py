@@ -104,7 +104,8 @@ def command_line_of(event: Event) -> str | None:
 
 def event_label(event: Event) -> str:
     """Return a short name of what was measured: printable, never empty."""
-    return label(_told(event)) or f"type {event.type:#x}"
+    shown = label(label(_told(event)))  # what the first one has to write out gets longer
+    return shown or f"type {event.type:#x}"
 
 
 def _told(event: Event) -> str:
