@@ -32,7 +32,7 @@ def check_event_log(path: Path, *, policy_path: Path | None, is_json: bool, is_q
 
     Return whether it can be what firmware wrote, and fits the boot policy where one is given.
     """
-    log = EventLog.decode(read_bounded(path, MOST_LOG_BYTES))
+    log = _read_log(path)
     judged = judge_event_log(log)
     refusals = [*judged.refusals]
     if policy_path is not None and not refusals:
@@ -50,6 +50,13 @@ def check_event_log(path: Path, *, policy_path: Path | None, is_json: bool, is_q
     print_findings("refused", findings_json(refusals))
     print_findings("note", [] if is_quiet else findings_json(judged.notes))
     return not refusals
+
+
+def _read_log(path: Path) -> EventLog:
+    try:
+        return EventLog.decode(read_bounded(path, MOST_LOG_BYTES))
+    except Malformed as malformed:
+        raise Malformed(f"{path}: {malformed}; is this a boot event log?") from malformed
 
 
 def _judge_by(policy_path: Path, log: EventLog) -> tuple[Finding, ...]:
@@ -113,7 +120,7 @@ def make_boot_policy_text(
     for line in command_lines:
         if any("\ud800" <= character <= "\udfff" for character in line):
             raise Malformed(f"expected a command line in UTF-8, got {label(line)}")
-    logs = [EventLog.decode(read_bounded(path, MOST_LOG_BYTES)) for path in paths]
+    logs = [_read_log(path) for path in paths]
     made = make_boot_policy(
         name,
         logs,

@@ -6,6 +6,7 @@ quote nothing here is proven: anybody can write a list.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ MOST_OF_A_KIND = 64
 """A list with more findings of one reason says how many more, and no more than that."""
 LOCKED = range(17, 23)
 """Registers that a TPM starts at all ones (PC Client Platform TPM Profile, 4.6.2)."""
+_TEXT = re.compile(rb" ?[0-9]{1,2} [0-9a-f]{32}")
+"""How a list in text begins."""
 BOOT_AGGREGATES = (b"boot_aggregate\0", b"boot_aggregate_late\0")
 
 
@@ -96,6 +99,8 @@ def check_log(data: bytes, *, log_hash: str | None = None, is_ascii: bool = Fals
             check.add(record)
     except Malformed as malformed:
         hint = f"is this a list of {check.log_hash} template hashes?"
+        if not is_ascii and _TEXT.match(data):
+            hint = "this is a list in text, which `check-log --ascii` reads"
         raise Malformed(f"record {check.entries}: {malformed}; {hint}") from malformed
     if not check.entries:
         raise Malformed("expected a measurement list, got no record")

@@ -171,7 +171,7 @@ def _print_quote(checked: CheckedQuote, *, is_quiet: bool) -> None:
 def _text(value: object) -> str:
     """Return the quoted registers as tpm2-tools write them, and anything else as it is."""
     if not isinstance(value, dict):
-        return f"{value}"
+        return f"{value}" or "-"
     return "+".join(f"{bank}:{','.join(map(str, numbers))}" for bank, numbers in value.items())
 
 

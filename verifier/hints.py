@@ -17,6 +17,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.EK_CHAIN: "put that certificate of its maker into `ek_roots` or --intermediates",
     Reason.EK_ROOT: "put the TPM manufacturer's root into `ek_roots` or --roots",
     Reason.EK_NO_ROOTS: "put the TPM manufacturer's root into `ek_roots` or --roots",
+    Reason.EK_EXPIRED: "check-ek --at DATE judges as of another day",
     Reason.EK_SHA1: "`allow_sha1_certificates = true`, or check-ek --allow-sha1, for an old chip",
     Reason.EK_KEY_FACTORABLE: "update the TPM's firmware, then make a new EK",
     Reason.NODE_UNKNOWN: "attestor enrol",
