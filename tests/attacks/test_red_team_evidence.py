@@ -10,18 +10,22 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ObjectIdentifier as Oid
 
 from credential import crypto
 from evidence import Malformed, der
 from evidence.event_log import (
     EFI_VARIABLE_AUTHORITY,
     EFI_VARIABLE_DRIVER_CONFIG,
+    IPL,
     SEPARATOR,
     Event,
 )
 from evidence.file_signature import FileSignature
 from evidence.ima import Record
-from tests.makers import certify, found
+from tests.makers import certify, distinguished, found, trusting, verify
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_boot import (
     COMMAND_LINE,
@@ -40,6 +44,7 @@ from tests.verifier.test_check_quote import Quoted, refusals
 from verifier import Reason, Rejected, plain
 from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
 from verifier.boot_policy import read_boot_policy
+from verifier.boot_policy_maker import make_boot_policy
 from verifier.case import Document, Exported, Head, _signed_text, digest_of
 from verifier.certificates import read_folder
 from verifier.config import Config, Misconfigured
@@ -55,6 +60,7 @@ Out = pytest.CaptureFixture[str]
 ROOT = "root on the node"
 BOOT = "the boot"
 FILES = "whoever writes the files"
+ORGANISATION, COMMON = NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME
 TERMINAL = "\x1b[2J\x1b[31m"
 
 
@@ -198,7 +204,37 @@ def test_a_boot_policy_is_made_of_text_alone(tmp_path: Path, uki: Path, capsys: 
     assert read_boot_policy(made).command_lines == (COMMAND_LINE,)
 
 
+def test_a_boot_policy_names_events_however_many_lines_they_have() -> None:
+    """GRUB's menus have: each line's end is written as two characters, and names are bounded."""
+    menu = make_event(8, IPL, b"menu\n\t" * 100 + b"\0")
+    made = make_boot_policy("x", [log_of([*boot_uki(), menu])], command_lines=[COMMAND_LINE])
+    assert [len(name) for name in made.registers[8]] == [257]
+
+
 # Certificates
+
+
+@pytest.mark.attack(number=101, attacker="somebody with another TPM", asset="the makers' word")
+@pytest.mark.parametrize(
+    "subject",
+    [
+        pytest.param([(ORGANISATION, "ST\u200b")], id="zero width"),
+        pytest.param([(ORGANISATION, "S\u00adT")], id="soft hyphen"),
+        pytest.param([(ORGANISATION, "ST\0")], id="NUL"),
+        pytest.param([(ORGANISATION, "ST"), (COMMON, "x")], id="one attribute more"),
+    ],
+)
+def test_101_no_name_gets_around_a_constraint_unseen(subject: list[tuple[Oid, str]]) -> None:
+    directory = x509.DirectoryName(distinguished((ORGANISATION, "ST")))
+    none = x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=[directory])
+    root = found("root")
+    middle = found("middle", root, more=[(none, True)])
+    trust = trusting([root], [middle])
+    free = distinguished((ORGANISATION, "STM"), (COMMON, "x"))
+    assert verify(certify(middle, subject=free), trust).chain
+    relative = x509.RelativeDistinguishedName([x509.NameAttribute(*one) for one in subject])
+    with pytest.raises(Rejected, match=Reason.EK_NAME):
+        verify(certify(middle, subject=x509.Name([relative])), trust)
 
 
 @pytest.mark.attack(number=101, attacker=FILES, asset="what a terminal shows")
@@ -383,3 +419,12 @@ def test_files_beside_a_case_that_never_end_or_nest_too_deep(
     keys.write_text("[" * 100_000)
     assert told(path, capsys, "--keys", str(keys))[0] == MISUSED
     assert told(path, capsys, "--keys", "/dev/zero")[0] == MISUSED
+
+
+def test_what_is_given_for_another_thing_is_told(tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "list"
+    path.write_text(f"10 {'ab' * 20} ima-ng sha256:{'cd' * 32} boot_aggregate\n")
+    assert main(["check-log", str(path)]) == MISUSED
+    assert "check-log --ascii" in capsys.readouterr().err
+    assert main(["check-eventlog", str(path)]) == MISUSED
+    assert "is this a boot event log?" in capsys.readouterr().err
