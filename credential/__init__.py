@@ -9,7 +9,7 @@
 >>> try:
 ...     check("a-copied-token", None, keys=keys, audience="https://ledger.example.org",
 ...         method="POST", url="https://ledger.example.org/post", now=datetime.now(UTC),
-...         seen=Seen(), minimum="L2")
+...         seen=Seen(), minimum="L2", status={})
 ... except Malformed as refusal:
 ...     print(refusal.findings[0].reason)
 token.malformed
@@ -20,6 +20,7 @@ from credential.keys import Keys
 from credential.obtain import Identity, obtain
 from credential.reasons import Finding, Malformed, Reason, Refused
 from credential.seen import ReplayStore, Seen
+from credential.status import StatusList
 from credential.wit import Claims, Procseal
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Refused",
     "ReplayStore",
     "Seen",
+    "StatusList",
     "check",
     "obtain",
 ]

@@ -3,13 +3,16 @@
 import argparse
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
-from credential.check import check
+from credential import status
+from credential.check import MAX_STATUS_AGE, check
 from credential.keys import Keys
 from credential.reasons import Malformed, Refused
 from credential.seen import Seen
+from credential.status import StatusList
 from credential.wit import LEVELS, Claims
 
 ACCEPTED, REFUSED, MALFORMED, COULD_NOT_TELL = 0, 1, 2, 3
@@ -48,6 +51,20 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--method", required=True, help="of the request")
     verify.add_argument("--url", required=True, help="of the request")
     verify.add_argument("--minimum", required=True, choices=LEVELS, help="least level")
+    listed = verify.add_mutually_exclusive_group(required=True)
+    listed.add_argument(
+        "--status", type=Path, metavar="FILE", help="the token's status list, from its uri"
+    )
+    listed.add_argument(
+        "--status-unchecked", action="store_true", help="accept a token that may be revoked"
+    )
+    verify.add_argument(
+        "--max-status-age",
+        type=int,
+        default=int(MAX_STATUS_AGE.total_seconds()),
+        metavar="SECONDS",
+        help="of that list; default: %(default)s",
+    )
     verify.add_argument("--allow-lab", action="store_true", help="accept level lab")
     verify.add_argument("--at", type=_time, metavar="TIME", help="ISO 8601; default: now")
     verify.add_argument("--json", action="store_true", help="answer in JSON")
@@ -61,18 +78,30 @@ def _time(text: str) -> datetime:
 
 
 def _verify(arguments: argparse.Namespace) -> Claims:
+    keys = Keys.read(arguments.keys.read_bytes(), trust_domain=arguments.trust_domain)
     return check(
         _read(arguments.token),
         _read(arguments.proof) if arguments.proof else None,
-        keys=Keys.read(arguments.keys.read_bytes(), trust_domain=arguments.trust_domain),
+        keys=keys,
         audience=arguments.audience,
         method=arguments.method,
         url=arguments.url,
         now=arguments.at or datetime.now(UTC),
         seen=Seen(),
         minimum=arguments.minimum,
+        status=_status(arguments, keys),
+        max_status_age=timedelta(seconds=arguments.max_status_age),
         allow_lab=arguments.allow_lab,
     )
+
+
+def _status(
+    arguments: argparse.Namespace, keys: Keys
+) -> dict[str, StatusList] | Literal["unchecked"]:
+    if arguments.status_unchecked:
+        return "unchecked"
+    found = status.read(_read(arguments.status), keys)
+    return {found.uri: found}
 
 
 def _read(path: Path) -> str:

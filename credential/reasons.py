@@ -27,6 +27,18 @@ class Reason(StrEnum):
     TOKEN_LEVEL = "token.level-below-minimum"  # noqa: S105
     TOKEN_LAB = "token.level-lab"  # noqa: S105
     TOKEN_AUDIENCE = "token.audience-not-allowed"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_SUSPENDED = "token.suspended"  # noqa: S105
+
+    STATUS_MALFORMED = "status.malformed"
+    STATUS_KEY_UNKNOWN = "status.key-unknown"
+    STATUS_SIGNATURE = "status.signature-invalid"
+    STATUS_MISSING = "status.list-missing"
+    STATUS_OTHER = "status.of-another-list"
+    STATUS_OLD = "status.list-too-old"
+    STATUS_EARLY = "status.list-early"
+    STATUS_INDEX = "status.index-out-of-range"
+    STATUS_UNKNOWN = "status.value-unknown"
 
     PROOF_MISSING = "proof.missing"
     PROOF_MALFORMED = "proof.malformed"

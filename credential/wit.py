@@ -13,6 +13,7 @@ from credential import crypto, jws
 from credential.keys import TRUST_DOMAIN, Keys, read_jwk, to_jwk
 from credential.members import Members, numeric_date, to_json
 from credential.reasons import Malformed, Reason, Refused
+from credential.status import Place
 
 HEADER = "Workload-Identity-Token"
 TYPE = "wit+jwt"
@@ -42,7 +43,7 @@ _NAME_OR_NONE = rf"(?:{_NAME})?"
 _SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]{1,255}"
 """scope-token of RFC 6749, section 3.3."""
 
-_CLAIMS = ("iss", "sub", "iat", "exp", "jti", "cnf", "procseal")
+_CLAIMS = ("iss", "sub", "iat", "exp", "jti", "cnf", "status", "procseal")
 _PROCSEAL = (
     "v", "level", "binding", "peer_proof", "proof_key", "executable", "set", "node", "boot",
     "unit", "user", "audiences", "scopes", "evidence", "ledger",
@@ -95,6 +96,8 @@ class Claims:
     jti: str
     use_key: bytes
     """Public half of the key that signs its proofs: P-256, uncompressed point, 65 bytes."""
+    status: Place
+    """Where the verifier says what has become of the token."""
     procseal: Procseal
 
     @property
@@ -105,7 +108,7 @@ class Claims:
 
 def encode(claims: Claims, *, key: crypto.PrivateKey, kid: str) -> str:
     """Return the token that says `claims`, signed; raise Malformed if it could not be read."""
-    payload = to_json(_to_json(claims))
+    payload = to_json(as_json(claims))
     _read_claims(payload)
     token = jws.sign(payload, key, {"typ": TYPE, "kid": kid})
     _read_form(token)
@@ -147,7 +150,8 @@ def _read_form(token: str) -> jws.Unverified:
     )
 
 
-def _to_json(claims: Claims) -> dict[str, object]:
+def as_json(claims: Claims) -> dict[str, object]:
+    """Return what a token of these claims has for its payload."""
     procseal = {name: getattr(claims.procseal, name) for name in _PROCSEAL if name != "v"}
     return {
         "iss": claims.issuer,
@@ -156,6 +160,7 @@ def _to_json(claims: Claims) -> dict[str, object]:
         "exp": numeric_date(claims.expires),
         "jti": claims.jti,
         "cnf": {"jwk": to_jwk(claims.use_key)},
+        "status": claims.status.to_json(),
         "procseal": {"v": VERSION, **procseal},
     }
 
@@ -170,6 +175,7 @@ def _read_claims(payload: bytes) -> Claims:
         expires=members.time("exp"),
         jti=members.text("jti", _JTI),
         use_key=read_jwk(members.child("cnf").exactly(("jwk",)).child("jwk")),
+        status=Place.read(members.child("status")),
     )
     if claims.expires <= claims.issued:
         raise Malformed(Reason.TOKEN_MALFORMED, "expected exp to be after iat")

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from credential import Keys, Malformed
-from credential.servers.aiohttp import IDENTITY, REFUSAL, require_identity
+from credential.servers.aiohttp import IDENTITY, REFUSAL, StatusLists, require_identity
 from credential.wit import LEVELS
 
 FETCH_SECONDS = 10
@@ -48,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", help="this server as clients know it; default: the audience")
     parser.add_argument("--minimum", required=True, choices=LEVELS)
     parser.add_argument("--allow-lab", action="store_true")
+    status = parser.add_mutually_exclusive_group(required=True)
+    status.add_argument(
+        "--verifier", metavar="URL", help="as its tokens have it; its status lists are fetched"
+    )
+    status.add_argument("--status-unchecked", action="store_true", help="fetch no status lists")
+    parser.add_argument("--reached-at", metavar="URL", help="where --verifier is, if elsewhere")
     return parser
 
 
@@ -55,14 +61,18 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Fetch the keys once, then serve."""
     jwks = await _fetch(arguments)
     keys = Keys.read(jwks, trust_domain=arguments.trust_domain)
+    lists = _status_lists(arguments, keys)
     gate = require_identity(
         keys=keys,
         audience=arguments.audience,
         base_url=arguments.url,
         minimum=arguments.minimum,
+        status=lists or "unchecked",
         allow_lab=arguments.allow_lab,
     )
     app = web.Application(middlewares=[log, gate])
+    if lists:
+        app.cleanup_ctx.append(lists.open)
     app.router.add_post("/post", post)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.cert, arguments.key)
@@ -74,6 +84,13 @@ async def serve(arguments: argparse.Namespace) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+def _status_lists(arguments: argparse.Namespace, keys: Keys) -> StatusLists | None:
+    if arguments.status_unchecked:
+        return None
+    tls = ssl.create_default_context(cafile=arguments.ca)
+    return StatusLists(arguments.verifier, keys=keys, tls=tls, reached_at=arguments.reached_at)
 
 
 async def post(request: web.Request) -> web.Response:

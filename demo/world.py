@@ -295,6 +295,7 @@ def _relying_party(keys: Path, verifier_port: int, minimum: str) -> list[str | P
         sys.executable, HERE / "relying_party.py", "--cert", keys / "ledger.pem",
         "--key", keys / "ledger.key", "--keys-url", f"https://127.0.0.1:{verifier_port}/v1/keys",
         "--ca", keys / "ca.pem", "--audience", LEDGER, "--minimum", minimum, *allowed,
+        "--verifier", ISSUER, "--reached-at", f"https://127.0.0.1:{verifier_port}",
     ]  # fmt: skip
 
 

@@ -1,23 +1,32 @@
 """For aiohttp's server (3.14 or newer): the application hears only who has been checked.
 
+lists = StatusLists("https://verifier.example.org:8443", keys=keys, tls=tls)
 app = web.Application(middlewares=[require_identity(
-    keys=keys, audience="https://ledger.example.org", minimum="L2")])
+    keys=keys, audience="https://ledger.example.org", minimum="L2", status=lists)])
+app.cleanup_ctx.append(lists.open)
 
 async def post(request):
     claims = request[IDENTITY]          # a credential.Claims
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
-from credential import wit, wpt
-from credential.check import check
+from credential import status, wit, wpt
+from credential.check import MAX_STATUS_AGE, check
 from credential.keys import Keys
 from credential.reasons import Finding, Malformed, Reason, Refused
 from credential.seen import ReplayStore, Seen
+from credential.status import StatusList
 from credential.wit import Claims, Level
 
 IDENTITY = web.RequestKey("identity", Claims)
@@ -25,9 +34,109 @@ IDENTITY = web.RequestKey("identity", Claims)
 REFUSAL: web.RequestKey[tuple[Finding, ...]] = web.RequestKey("refusal", tuple)
 """Where a refused request carries its findings, for logs."""
 
+MOST_LISTS = 64
+"""Status lists that are kept; of more, the one that was fetched first is forgotten."""
+FETCH_SECONDS = 5
+"""How long the verifier may take for a list; a request waits for it at most once."""
+FIRST_PAUSE = timedelta(seconds=1)
+LONGEST_PAUSE = timedelta(seconds=30)
+"""Between two tries to fetch a list anew, while the verifier is out of reach."""
+
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
+
+log = logging.getLogger("credential")
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A list, or the wish for one."""
+
+    found: StatusList | None = None
+    next_try: datetime = _AT_ONCE
+    pause: timedelta = FIRST_PAUSE
+    fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class StatusLists:
+    """The status lists of one verifier: fetched when a token names one, and anew after its ttl.
+
+    `url` is the verifier's, as its tokens have it; `reached_at` is where it is, if somewhere else.
+    Nobody else is asked, nor is anything for a token that it has not signed. While it is out of
+    reach the last list stays, for `check` to judge by its age.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        keys: Keys | Callable[[], Keys],
+        tls: ssl.SSLContext,
+        reached_at: str | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._place = re.compile(re.escape(url.rstrip("/")) + r"(/v1/status/[0-9]{1,18})")
+        self._reached_at = (url if reached_at is None else reached_at).rstrip("/")
+        self._keys = keys
+        self._tls = tls
+        self._clock = clock
+        self._kept: dict[str, _Kept] = {}
+        self._session: ClientSession | None = None
+
+    async def open(self, _app: web.Application) -> AsyncIterator[None]:
+        """Hold a session for the application's life: a cleanup context of aiohttp's."""
+        timeout = ClientTimeout(total=FETCH_SECONDS)
+        async with ClientSession(timeout=timeout, trust_env=False) as self._session:
+            yield
+
+    def get(self, uri: str, /) -> StatusList | None:
+        """Return the newest list that was fetched."""
+        kept = self._kept.get(uri)
+        return kept.found if kept else None
+
+    async def freshen(self, token: str) -> None:
+        """See to it that the list of this token is there and of now, as far as it can be had."""
+        try:
+            uri = wit.read(token, _now_of(self._keys)).status.uri
+        except (Malformed, Refused):
+            return  # `check` says why
+        place = self._place.fullmatch(uri)
+        if place is None:
+            return
+        kept = self._kept.setdefault(uri, _Kept())
+        while len(self._kept) > MOST_LISTS:
+            del self._kept[next(iter(self._kept))]
+        async with kept.fetching:
+            now = self._clock()
+            if now >= kept.next_try:
+                await self._fetch(self._reached_at + place[1], kept, now)
+
+    async def _fetch(self, url: str, kept: _Kept, now: datetime) -> None:
+        assert self._session is not None, "lists.open is in app.cleanup_ctx"
+        try:
+            async with self._session.get(
+                url, headers={"Accept": status.MEDIA_TYPE}, ssl=self._tls, allow_redirects=False
+            ) as response:
+                response.raise_for_status()
+                body = await response.content.read(status.MOST_BYTES + 1)
+                while not response.content.at_eof() and len(body) <= status.MOST_BYTES:
+                    body += await response.content.read(status.MOST_BYTES + 1)
+            found = status.read(body.decode("latin-1"), _now_of(self._keys))
+        except (TimeoutError, ClientError, OSError, Malformed, Refused) as error:
+            log.warning("%s: no newer status list: %s: %s", url, type(error).__name__, error)
+            kept.next_try = now + kept.pause
+            kept.pause = min(2 * kept.pause, LONGEST_PAUSE)
+            return
+        if kept.found is None or found.issued >= kept.found.issued:
+            kept.found = found
+        kept.next_try, kept.pause = now + found.ttl, FIRST_PAUSE
+
+
+def _now_of(keys: Keys | Callable[[], Keys]) -> Keys:
+    return keys() if callable(keys) else keys
 
 
 def require_identity(  # noqa: PLR0913  (`check`'s)
@@ -35,6 +144,8 @@ def require_identity(  # noqa: PLR0913  (`check`'s)
     keys: Keys | Callable[[], Keys],
     audience: str,
     minimum: Level,
+    status: StatusLists | Literal["unchecked"],
+    max_status_age: timedelta = MAX_STATUS_AGE,
     allow_lab: bool = False,
     base_url: str | None = None,
     seen: ReplayStore | None = None,
@@ -59,18 +170,23 @@ def require_identity(  # noqa: PLR0913  (`check`'s)
         return check(
             token,
             _header(request, wpt.HEADER, Reason.PROOF_MALFORMED),
-            keys=keys() if callable(keys) else keys,
+            keys=_now_of(keys),
             audience=audience,
             method=request.method,
             url=base + _path(request),
             now=clock(),
             seen=store,
             minimum=minimum,
+            status=status,
+            max_status_age=max_status_age,
             allow_lab=allow_lab,
         )
 
     @web.middleware
     async def require(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if isinstance(status, StatusLists):
+            for token in request.headers.getall(wit.HEADER, [])[:1]:
+                await status.freshen(token)
         try:
             request[IDENTITY] = judge(request)
         except (Malformed, Refused) as refusal:

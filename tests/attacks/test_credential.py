@@ -14,6 +14,7 @@ from tests.credential.world import (
     CLAIMS,
     KEYS,
     KID,
+    LISTS,
     NOW,
     OTHER_KEY,
     TOKEN,
@@ -269,7 +270,7 @@ def test_relying_party_that_names_no_minimum() -> None:
     """It is not asked what it meant: without a minimum there is no answer."""
     request: dict[str, Any] = {
         "keys": KEYS, "audience": "https://ledger.example.org", "method": "POST", "url": URL,
-        "now": NOW, "seen": Seen(),
+        "now": NOW, "seen": Seen(), "status": LISTS,
     }  # fmt: skip
     with pytest.raises(TypeError, match="minimum"):
         check(TOKEN, make_proof(), **request)

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from credential.__main__ import main
+from credential.status import Status
 from tests.credential.world import (
     AUDIENCE,
     ID,
@@ -17,6 +19,7 @@ from tests.credential.world import (
     OTHER_KEY,
     TOKEN,
     URL,
+    make_list,
     make_proof,
     make_token,
 )
@@ -28,11 +31,14 @@ Verify = Callable[..., int]
 def verify(tmp_path: Path) -> Verify:
     """Write the files and run `credential verify` on them."""
 
-    def run(*more: str, token: str = TOKEN, proof: str | None = None, keys: str = "") -> int:
+    def run(
+        *more: str, token: str = TOKEN, proof: str | None = None, keys: str = "", status: str = ""
+    ) -> int:
         files = {
             "token": token + "\n",
             "proof": (make_proof() if proof is None else proof) + "\n",
             "keys": keys or json.dumps(KEYS.to_jwks()),
+            "status": status or make_list(),
         }
         for name, text in files.items():
             (tmp_path / name).write_text(text)
@@ -40,7 +46,7 @@ def verify(tmp_path: Path) -> Verify:
         return main([
             "verify", *names, "--keys", str(tmp_path / "keys"), "--trust-domain", "example.org",
             "--audience", AUDIENCE, "--method", "POST", "--url", URL, "--minimum", "L2",
-            "--at", NOW.isoformat(), *more,
+            "--at", NOW.isoformat(), "--status", str(tmp_path / "status"), *more,
         ])  # fmt: skip
 
     return run
@@ -83,6 +89,7 @@ def test_now_is_the_default(verify: Verify, tmp_path: Path) -> None:
     arguments = [
         "verify", str(tmp_path / "token"), "--keys", str(tmp_path / "keys"), "--trust-domain",
         "example.org", "--audience", AUDIENCE, "--method", "POST", "--url", URL, "--minimum", "L2",
+        "--status-unchecked",
     ]  # fmt: skip
     assert main(arguments) == 1
 
@@ -106,8 +113,21 @@ def test_misused_is_2(more: tuple[str, ...], verify: Verify) -> None:
 def test_a_minimum_is_required() -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["verify", "token", "--keys", "k", "--trust-domain", "example.org",
-              "--audience", "a", "--method", "GET", "--url", URL])  # fmt: skip
+              "--audience", "a", "--method", "GET", "--url", URL,
+              "--status-unchecked"])  # fmt: skip
     assert exit_.value.code == 2
+
+
+def test_what_became_of_the_token_is_asked_or_left_unasked_by_name(verify: Verify) -> None:
+    revoked = make_list(at=Status.INVALID)
+    assert verify(status=revoked) == 1
+    with pytest.raises(SystemExit) as exit_:
+        verify("--status-unchecked")  # both
+    assert exit_.value.code == 2
+    late = (NOW + timedelta(seconds=70)).isoformat()
+    assert verify("--at", late) == 0
+    assert verify("--at", late, "--max-status-age", "60") == 1
+    assert verify(status="x") == 2
 
 
 def test_an_unreadable_file_is_3(

@@ -11,7 +11,7 @@ from tests.credential.world import AUDIENCE
 
 def start(site: Site, *keys: str) -> int:
     files = ["--cert", str(site.certificate), "--key", str(site.key), "--ca", str(site.ca)]
-    return main([*files, "--audience", AUDIENCE, "--minimum", "L2", *keys])
+    return main([*files, "--audience", AUDIENCE, "--minimum", "L2", "--status-unchecked", *keys])
 
 
 def test_without_keys_it_does_not_listen(

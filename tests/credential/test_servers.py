@@ -31,6 +31,7 @@ async def away(request: web.Request) -> web.Response:
 def make_app(**changes: Any) -> web.Application:
     options: dict[str, Any] = {
         "keys": KEYS, "audience": AUDIENCE, "minimum": "L2", "clock": lambda: NOW,
+        "status": "unchecked",
     }  # fmt: skip
     app = web.Application(middlewares=[require_identity(**{**options, **changes})])
     app.router.add_post("/post", post)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credential import Claims, Keys, Malformed, Procseal, Refused, crypto, keys, wit
+from credential import Claims, Keys, Malformed, Procseal, Refused, crypto, keys, status, wit
+from credential.status import Place
 from tests.credential.world import (
     CLAIMS,
     ID,
@@ -51,6 +52,10 @@ procseals = st.builds(
     ledger=st.integers(0, 1 << 37),
 )
 
+places = st.builds(
+    Place, uri=words.map("https://".__add__), index=st.integers(0, status.MOST_INDEX)
+)
+
 
 @st.composite
 def all_claims(draw: st.DrawFn) -> Claims:
@@ -64,6 +69,7 @@ def all_claims(draw: st.DrawFn) -> Claims:
         expires=issued + timedelta(seconds=draw(st.integers(1, 86400))),
         jti=draw(st.from_regex(r"[A-Za-z0-9_-]{16,128}", fullmatch=True)),
         use_key=draw(points),
+        status=draw(places),
         procseal=draw(procseals),
     )
 

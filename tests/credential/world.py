@@ -17,9 +17,11 @@ from credential import (
     crypto,
     jws,
     keys,
+    status,
     wit,
     wpt,
 )
+from credential.status import Place, Status, StatusList
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 AUDIENCE = "https://ledger.example.org"
@@ -31,6 +33,8 @@ KID = keys.thumbprint(crypto.point_of(VERIFIER_KEY))
 KEYS = Keys.of("example.org", [(KID, crypto.point_of(VERIFIER_KEY))])
 USE_KEY = crypto.generate()
 OTHER_KEY = crypto.generate()
+
+PLACE = Place(uri="https://verifier.example.org/v1/status/3", index=1234)
 
 PROCSEAL = Procseal(
     level="L2",
@@ -55,6 +59,7 @@ CLAIMS = Claims(
     expires=NOW + timedelta(minutes=10),
     jti="Zm9vYmFyYmF6cXV4MTIzNA",
     use_key=crypto.point_of(USE_KEY),
+    status=PLACE,
     procseal=PROCSEAL,
 )
 
@@ -79,13 +84,46 @@ def make_proof(token: str = TOKEN, *, key: crypto.PrivateKey = USE_KEY, **change
     return wpt.make(token=token, key=key, **{**request, **changes})
 
 
+def make_list(
+    *,
+    key: crypto.PrivateKey = VERIFIER_KEY,
+    kid: str = KID,
+    at: Status = Status.VALID,
+    entries: int = 4096,
+    **changes: Any,
+) -> str:
+    """A status list by the verifier; `at` is the status of the token."""
+    fields = {
+        "uri": PLACE.uri, "issued": NOW, "expires": NOW + timedelta(hours=1),
+        "ttl": timedelta(seconds=30),
+        "statuses": status.pack({PLACE.index: at} if at else {}, entries=entries),
+    }  # fmt: skip
+    return status.encode(StatusList(**{**fields, **changes}), key=key, kid=kid)
+
+
+def lists_of(text: str) -> dict[str, StatusList]:
+    """What a relying party keeps that has fetched this list."""
+    found = status.read(text, KEYS)
+    return {found.uri: found}
+
+
+LISTS = lists_of(make_list())
+
+
+def lists_at(now: datetime) -> dict[str, StatusList]:
+    """What a relying party keeps that has just fetched the list."""
+    kept = {"issued": now, "expires": NOW + timedelta(days=9)}
+    return {uri: replace(found, **kept) for uri, found in LISTS.items()}
+
+
 def accept(token: str = TOKEN, proof: str | None = None, **changes: Any) -> Claims:
     """What the relying party says to a request with this token and this proof."""
     request = {
         "keys": KEYS, "audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW,
         "seen": Seen(), "minimum": "L2",
     }  # fmt: skip
-    return check(token, proof, **{**request, **changes})
+    given = {**request, **changes}
+    return check(token, proof, **{"status": lists_at(given["now"]), **given})
 
 
 def reasons(refusal: Any) -> list[str]:
