@@ -80,6 +80,14 @@ class RunningVerifier:
         """Let time pass."""
         self.time += timedelta(seconds=seconds)
 
+    def watch(self, seconds: int) -> int:
+        """Let time pass while the verifier is there and sweeps; return what it swept."""
+        swept = 0
+        for _ in range(seconds):
+            self.wait(1)
+            swept += self.service.sweep()
+        return swept
+
     def allow(self, node: SimulatedNode) -> None:
         """Put the node's EK into the inventory."""
         with self.config.allow_list.open("a") as file:

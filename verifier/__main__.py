@@ -335,7 +335,7 @@ def _put(kind: str) -> Run:
             except UnicodeDecodeError as error:
                 raise Malformed(f"{file}: expected UTF-8") from error
             answers.append(_ask(arguments, "put", kind=kind, text=text))
-        return _tell(arguments, answers, "kind", "name", "version")
+        return _tell(arguments, answers, "kind", "name", "version", "revoked")
 
     return run
 
@@ -363,7 +363,7 @@ def _show(kind: str) -> Run:
 def _remove(kind: str) -> Run:
     def run(arguments: Arguments) -> int:
         answer = _ask(arguments, "remove", kind=kind, name=arguments.name)
-        return _tell(arguments, answer, "kind", "name", "version")
+        return _tell(arguments, answer, "kind", "name", "version", "revoked")
 
     return run
 
@@ -376,6 +376,22 @@ def _credential_list(arguments: Arguments) -> int:
 def _credential_revoke(arguments: Arguments) -> int:
     answer = _ask(arguments, "credential_revoke", jti=arguments.jti)
     return _tell(arguments, answer, "jti", "workload", "was_valid")
+
+
+def _relying_party_add(arguments: Arguments) -> int:
+    given = {"name": arguments.name, "audience": arguments.audience}
+    answer = _ask(arguments, "relying_party_add", **given, may_revoke=arguments.may_revoke)
+    return _tell(arguments, answer, "name", "secret")
+
+
+def _relying_party_list(arguments: Arguments) -> int:
+    rows = _ask(arguments, "relying_party_list")
+    return _tell(arguments, rows, "name", "audience", "may_revoke", "added")
+
+
+def _relying_party_remove(arguments: Arguments) -> int:
+    answer = _ask(arguments, "relying_party_remove", name=arguments.name)
+    return _tell(arguments, answer, "name")
 
 
 def _ledger_tail(arguments: Arguments) -> int:
@@ -537,6 +553,14 @@ def _add_records(commands: _Commands) -> None:
     listing.add_argument("--all", action="store_true", help="every one that was ever issued")
     revoke = credentials.add("revoke", _credential_revoke, "end the credential of a token")
     revoke.add_argument("jti")
+    parties = commands.group("relying-party", "who may ask what became of a token")
+    add = parties.add("add", _relying_party_add, "register one and print its secret, once")
+    add.add_argument("name")
+    add.add_argument("audience", help="the one whose tokens it may ask about")
+    add.add_argument("--may-revoke", action="store_true", help="and end")
+    parties.add("list", _relying_party_list, "list them")
+    remove = parties.add("remove", _relying_party_remove, "answer one no longer")
+    remove.add_argument("name")
     ledger = commands.group("ledger", "every decision, issue and revocation")
     tail = ledger.add("tail", _ledger_tail, "print the last rows")
     tail.add_argument("-n", "--lines", type=int, default=20)

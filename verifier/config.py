@@ -57,6 +57,8 @@ class Config:
     """The inventory: lines of EK hash and node name."""
     interval: timedelta = timedelta(seconds=30)
     """How often a node is expected to bring evidence."""
+    suspend_after: int = 3
+    """Intervals without accepted evidence after which a node's credentials are suspended."""
     late_after: int = 10
     """Intervals without accepted evidence after which a node's credentials are revoked."""
     challenge_lifetime: timedelta = timedelta(seconds=60)
@@ -83,8 +85,9 @@ class Config:
         _demand(0 <= self.port < 1 << 16, "port", "a number up to 65535")
         for name in ("interval", "challenge_lifetime", "activation_lifetime"):
             _demand(getattr(self, name) > timedelta(0), name, "more than no time")
-        for name in ("late_after", "most_evidence_bytes", "most_message_bytes"):
+        for name in ("suspend_after", "late_after", "most_evidence_bytes", "most_message_bytes"):
             _demand(getattr(self, name) > 0, name, "more than 0")
+        _demand(self.suspend_after <= self.late_after, "suspend_after", "at most late_after")
         registers = (self.execute_register, self.user_register, self.attestor_register)
         _demand(len(set(registers)) == len(registers), "execute_register", "three registers")
         if self.plain_http_on_loopback and not ip_address(self.listen).is_loopback:

@@ -2,42 +2,116 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from evidence.process import CoreRecord
 from verifier import plain
 from verifier.case import chain, write_measured
 from verifier.ledger import Cause, Entry, Kind, findings_json
 from verifier.mint import Minted, Occasion, thumbprint_of
 from verifier.node import Checkpoint
-from verifier.reasons import ClockSeen, Finding
+from verifier.policy import Policy
+from verifier.process import select_workload
+from verifier.reasons import ClockSeen, Finding, Rejected
 from verifier.store import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow, Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 
 
 def revoke(
-    transaction: Transaction, process: ProcessRow, cause: Cause, findings: Sequence[Finding] = ()
+    transaction: Transaction,
+    process: ProcessRow,
+    cause: Cause,
+    findings: Sequence[Finding] = (),
+    *,
+    by: str = "",
 ) -> None:
-    """End the credential of one process."""
+    """End the credential of one process; `by` is who asked for it, if not the verifier itself."""
     transaction.revoke_tokens(process, str(cause))
+    _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause, findings=findings, by=by)
+    transaction.remove(process)
+
+
+def _record(  # noqa: PLR0913 - what a row says
+    transaction: Transaction,
+    kind: Kind,
+    process: ProcessRow,
+    cause: Cause | str,
+    *,
+    findings: Sequence[Finding] = (),
+    by: str = "",
+) -> None:
     body = {
         "node": process.node,
         "key": process.key_name.hex(),
         "jti": process.jti,
         "cause": str(cause),
         "findings": findings_json(findings),
+        **({"by": by} if by else {}),
     }
-    transaction.append(Entry(kind=Kind.CREDENTIAL_REVOKED, subject=process.workload, body=body))
-    transaction.remove(process)
+    transaction.append(Entry(kind=kind, subject=process.workload, body=body))
 
 
-def revoke_all(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
+def revoke_all(
+    transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause, *, by: str = ""
+) -> int:
     """End the credentials of these processes, and let no decision in the making overlook it."""
     count = 0
     for process in processes:
-        node = transaction.node(process.node)
-        assert node is not None, "a process belongs to a node"
-        node.version += 1
-        revoke(transaction, process, cause)
+        _overtake(transaction, process)
+        revoke(transaction, process, cause, by=by)
         count += 1
     return count
+
+
+def _overtake(transaction: Transaction, process: ProcessRow) -> None:
+    """Have whatever is being decided about the process's node decided again."""
+    node = transaction.node(process.node)
+    assert node is not None, "a process belongs to a node"
+    node.version += 1
+
+
+def revoke_unfit(transaction: Transaction, policy: Policy, cause: Cause) -> int:
+    """End the credentials of processes that the policy, a new one, wants no longer.
+
+    What a process has mapped, and what has run on its node, the next evidence is judged for.
+    """
+    unfit = [one for one in transaction.processes() if not _is_wanted(one, policy)]
+    return revoke_all(transaction, unfit, cause)
+
+
+def _is_wanted(process: ProcessRow, policy: Policy) -> bool:
+    core = CoreRecord.decode(process.core)
+    try:
+        workload = select_workload(core, node=process.node, policy=policy)
+    except Rejected:
+        return False
+    return workload.id == process.workload
+
+
+def void_tokens(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
+    """End the tokens of these processes, which get others if the next evidence is accepted."""
+    count = 0
+    for process in processes:
+        _overtake(transaction, process)
+        transaction.revoke_tokens(process, str(cause))
+        _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause)
+        count += 1
+    return count
+
+
+def suspend_all(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
+    """Let the credentials of these processes not count until they are accepted again."""
+    count = 0
+    for process in processes:
+        transaction.suspend_tokens(process, str(cause))
+        _record(transaction, Kind.CREDENTIAL_SUSPENDED, process, cause)
+        count += 1
+    return count
+
+
+def reinstate(transaction: Transaction, process: ProcessRow) -> None:
+    """Let the credential of a process that was accepted again count again."""
+    if process.is_suspended:
+        transaction.reinstate_tokens(process)
+        _record(transaction, Kind.CREDENTIAL_REINSTATED, process, "")
 
 
 def start_over(node: NodeRow) -> None:
@@ -108,7 +182,7 @@ def remember(
             accepted=transaction.now,
         )
     )
-    if not minted.has_new_token:
+    if minted.slot is None:
         return
     thumbprint = thumbprint_of(accepted)
     transaction.insert(
@@ -122,6 +196,8 @@ def remember(
             issued=issued,
             expires=expires,
             ledger=occasion.ledger,
+            status_list=minted.slot.number,
+            status_index=minted.slot.index,
         )
     )
     body = {

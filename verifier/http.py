@@ -6,6 +6,7 @@ is no refusal says that nothing was decided.
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -18,12 +19,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from credential.status import MEDIA_TYPE as STATUS_LIST
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrol, SignedMessage
 from evidence.shapes import Message
@@ -34,11 +38,13 @@ from verifier.keys import jwks
 from verifier.ledger import findings_json
 from verifier.operators import Operators, Unfit, call
 from verifier.reasons import Rejected, label
+from verifier.relying_parties import MISUSES, Asker, NotAllowed, RelyingParties
 from verifier.service import Busy, Service
 from verifier.store import Stale
 
 CBOR = "application/cbor"
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 
 MOST_OPERATOR_BYTES = 64 << 20
 """A reference set of a whole distribution is some megabytes of TOML."""
@@ -47,6 +53,13 @@ BODY_SECONDS = 60
 LARGE_BODY_BYTES = 1 << 20
 LARGE_BODIES = 8
 """Bodies longer than LARGE_BODY_BYTES that are in memory at a time."""
+SWEEP_SECONDS = 1.0
+"""How often silence is looked for: what a stated time can be longer by."""
+MOST_FORM_BYTES = 32 << 10
+MOST_FORM_FIELDS = 16
+
+_BASIC = {"WWW-Authenticate": 'Basic realm="procseal"'}
+"""RFC 7662, section 2.3, and RFC 7009, section 2.2.1, by way of RFC 6749, section 5.2."""
 
 log = logging.getLogger("verifier")
 
@@ -58,6 +71,7 @@ class Protection(StrEnum):
     TPM = "activation: only the TPM with the EK can answer, and only the inventory counts"
     SIGNATURE = "signature by an instance key; an unproven one gets a challenge and no more"
     INSTANCE = "signature by the instance key of the last accepted quote"
+    RELYING_PARTY = "name and secret of a relying party, which hears of its own audience only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +135,27 @@ OPEN_ROUTES: dict[str, Callable[[Service], object]] = {
 """GET, for everybody (Protection.NOTHING)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form that comes in about the token in it, and the verb that answers it."""
+
+    path: str
+    verb: Callable[[RelyingParties, Asker, dict[str, str]], object]
+    protection: Protection = Protection.RELYING_PARTY
+
+
+FORMS = (
+    Form(path="/v1/introspect", verb=lambda one, asker, form: one.introspect(asker, form["token"])),
+    Form(path="/v1/revoke", verb=lambda one, asker, form: one.revoke(asker, form["token"])),
+    Form(
+        path="/v1/misuse",
+        verb=lambda one, asker, form: one.report(asker, form["token"], _misuse(form)),
+    ),
+)
+STATUS_LISTS = "/v1/status/{number:[0-9]{1,18}}"
+"""GET, for everybody too: a status list tells nothing of whose its places are."""
+
+
 class TooLarge(Exception):
     """A body longer than its route reads."""
 
@@ -138,6 +173,9 @@ def make_app(service: Service) -> web.Application:
         app.router.add_post(route.path, _message_handler(service, route, large))
     for path, answer in OPEN_ROUTES.items():
         app.router.add_get(path, _open_handler(service, answer))
+    for form in FORMS:
+        app.router.add_post(form.path, _form_handler(service, form, large))
+    app.router.add_get(STATUS_LISTS, _status_handler(service))
     return app
 
 
@@ -164,6 +202,75 @@ def _answer(service: Service, route: Route, body: bytes) -> bytes:
 def _open_handler(service: Service, answer: Callable[[Service], object]) -> Handler:
     async def handle(_request: web.Request) -> web.Response:
         return web.json_response(answer(service))
+
+    return handle
+
+
+# Relying parties
+
+
+def _form_handler(service: Service, form: Form, large: asyncio.Semaphore) -> Handler:
+    parties = RelyingParties(service)
+
+    async def handle(request: web.Request) -> web.Response:
+        asker = _asker(request)
+        async with _body(request, FORM, MOST_FORM_BYTES, large) as body:
+            fields = _fields(body)
+        answer = await asyncio.to_thread(form.verb, parties, asker, fields)
+        return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+    return handle
+
+
+def _asker(request: web.Request) -> Asker:
+    """Return whom the request names by HTTP's Basic scheme (RFC 7617)."""
+    given = request.headers.getall("Authorization", [])
+    try:
+        (scheme, text), *others = [one.split(" ", 1) for one in given]
+        name, secret = base64.b64decode(text, validate=True).decode("ascii").split(":", 1)
+    except ValueError as error:
+        raise NotAllowed("relying-party.unknown", "Authorization", is_unknown=True) from error
+    if others or scheme.lower() != "basic":
+        raise NotAllowed("relying-party.unknown", "Authorization", is_unknown=True)
+    return Asker(name=name, secret=secret)
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form, the token among them; unknown ones are nobody's business."""
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MOST_FORM_FIELDS,
+        )
+    except ValueError as error:
+        raise Malformed(f"expected a form of at most {MOST_FORM_FIELDS} fields") from error
+    fields = dict(pairs)
+    if len(fields) != len(pairs) or "token" not in fields:
+        raise Malformed("expected a token, and no field twice")
+    return fields
+
+
+def _misuse(form: dict[str, str]) -> str:
+    found = form.get("misuse", "")
+    if found not in MISUSES:
+        raise Malformed(f"expected misuse to be one of {', '.join(sorted(MISUSES))}")
+    return found
+
+
+def _status_handler(service: Service) -> Handler:
+    parties = RelyingParties(service)
+
+    async def handle(request: web.Request) -> web.Response:
+        number = int(request.match_info["number"])
+        text = await asyncio.to_thread(parties.status_list, number)
+        if text is None:
+            raise web.HTTPNotFound
+        return web.Response(
+            text=text, content_type=STATUS_LIST, headers={"Cache-Control": "no-cache"}
+        )
 
     return handle
 
@@ -232,7 +339,10 @@ async def _refusals(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response({"verdict": "unknown", "findings": []}, status=503)
     status, findings = refused
     told = [{**one, "next": next_step(one["reason"])} for one in findings]
-    return web.json_response({"verdict": "refused", "findings": told}, status=status)
+    headers = _BASIC if status == HTTPStatus.UNAUTHORIZED else {}
+    return web.json_response(
+        {"verdict": "refused", "findings": told}, status=status, headers=headers
+    )
 
 
 def _told_apart(error: Exception) -> tuple[int, list[dict[str, str]]] | None:
@@ -246,6 +356,8 @@ def _told_apart(error: Exception) -> tuple[int, list[dict[str, str]]] | None:
             found = 403, findings_json(error.findings)
         case Unfit():
             found = 403, [error.finding]
+        case NotAllowed():
+            found = 401 if error.is_unknown else 403, [error.finding]
         case web.HTTPException():
             found = error.status, [_finding("malformed.request", error.reason)]
         case Stale() | Busy() | ConnectionError():
@@ -352,9 +464,9 @@ def _remove_stale(path: Path) -> None:
 
 
 async def _sweep_for_ever(service: Service) -> None:
-    """Once an interval, end the credentials of nodes that are silent for too long."""
+    """Suspend, and later end, the credentials of nodes that are silent for too long."""
     while True:
-        await asyncio.sleep(service.config.interval.total_seconds())
+        await asyncio.sleep(SWEEP_SECONDS)
         try:
             await asyncio.to_thread(service.sweep)
         except Exception:

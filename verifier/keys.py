@@ -1,7 +1,8 @@
 """Private keys and certificates as files: made once by `verifier init`, read at every start.
 
-P-256 throughout. The WIT key signs tokens, the grant key signs grants and exported evidence;
-neither ever signs anything else. The CA is for the doors' TLS alone and certifies no workload.
+P-256 throughout. The WIT key signs tokens and the lists of their status, the grant key signs
+grants and exported evidence; neither ever signs anything else.
+The CA is for the doors' TLS alone and certifies no workload.
 """
 
 import os

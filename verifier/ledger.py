@@ -29,8 +29,13 @@ class Kind(StrEnum):
     CREDENTIAL_ISSUED = "credential.issued"
     CREDENTIAL_RENEWED = "credential.renewed"
     CREDENTIAL_REVOKED = "credential.revoked"
+    CREDENTIAL_SUSPENDED = "credential.suspended"
+    CREDENTIAL_REINSTATED = "credential.reinstated"
+    TOKEN_MISUSED = "token.misused"  # noqa: S105 - a kind, not a password
     POLICY_PUT = "policy.put"
     POLICY_REMOVED = "policy.removed"
+    RELYING_PARTY_ADDED = "relying-party.added"
+    RELYING_PARTY_REMOVED = "relying-party.removed"
 
 
 class Cause(StrEnum):
@@ -45,8 +50,14 @@ class Cause(StrEnum):
     NODE_REBOOTED = "node.rebooted"
     NODE_REMOVED = "node.removed"
     INSTANCE_REPLACED = "instance.replaced"
+    LATE = "evidence.late"
+    """Suspended, until there is new evidence or it is too old."""
     TOO_OLD = "evidence.too-old"
     WORKLOAD_REMOVED = "workload.removed"
+    WORKLOAD_CHANGED = "workload.changed"
+    REFERENCE_WITHDRAWN = "reference.withdrawn"
+    MISUSED = "token.misused"
+    RELYING_PARTY = "relying-party"
     OPERATOR = "operator"
 
 

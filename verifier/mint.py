@@ -10,6 +10,7 @@ from typing import cast
 
 from credential import base64url, crypto, grant, wit
 from credential.keys import thumbprint
+from credential.status import Place
 from evidence import tpm
 from verifier.crypto import ENTROPY_BYTES, make_credential
 from verifier.keys import Keys
@@ -36,6 +37,18 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A token's place among all tokens: which status list, and where in it."""
+
+    number: int
+    index: int
+
+    def place(self, issuer: str) -> Place:
+        """Return the place as the token names it."""
+        return Place(uri=status_list_uri(issuer, self.number), index=self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
     """What all credentials of one decision have in common."""
 
@@ -58,11 +71,18 @@ class Minted:
 
     grant: str
     token: Token
-    has_new_token: bool
+    slot: Slot | None
+    """Of a new token; None where the lease alone is new."""
 
 
-def mint(
-    accepted: Accepted, held: Token | None, *, occasion: Occasion, keys: Keys, random: Random
+def mint(  # noqa: PLR0913 - each is something that only the caller has
+    accepted: Accepted,
+    held: Token | None,
+    *,
+    occasion: Occasion,
+    keys: Keys,
+    random: Random,
+    new_slot: Callable[[], Slot],
 ) -> Minted:
     """Return the grant for a process that holds the token `held`, None for none.
 
@@ -71,13 +91,23 @@ def mint(
     policy is a newer one; otherwise its lease alone is new.
     """
     if accepted.is_new or held is None:
-        return _seal(accepted, _new_token(accepted, occasion, random), occasion, keys, random)
-    if not _is_due(held, occasion):
-        return Minted(
-            grant=_signed(_lease(accepted, held, occasion), keys), token=held, has_new_token=False
-        )
-    chain = replace(held, chain_key=crypto.next_key(held.chain_key), step=held.step + 1)
-    return _seal(accepted, _renewed(chain, accepted, occasion, random), occasion, keys, random)
+        token = _new_token(accepted, occasion, random)
+    elif _is_due(held, occasion):
+        chain = replace(held, chain_key=crypto.next_key(held.chain_key), step=held.step + 1)
+        token = _renewed(chain, accepted, occasion, random)
+    else:
+        leased = _lease(accepted, held, occasion)
+        return Minted(grant=_signed(leased, keys), token=held, slot=None)
+    slot = new_slot()
+    claims = claims_of(accepted, token, occasion, slot)
+    sealed = _seal(
+        accepted,
+        token,
+        wit.encode(claims, key=keys.wit.private, kid=keys.wit.kid),
+        occasion,
+        random,
+    )
+    return Minted(grant=_signed(sealed, keys), token=token, slot=slot)
 
 
 def _is_due(held: Token, occasion: Occasion) -> bool:
@@ -105,9 +135,8 @@ def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Rando
 
 
 def _seal(
-    accepted: Accepted, token: Token, occasion: Occasion, keys: Keys, random: Random
-) -> Minted:
-    text = wit.encode(claims_of(accepted, token, occasion), key=keys.wit.private, kid=keys.wit.kid)
+    accepted: Accepted, token: Token, text: str, occasion: Occasion, random: Random
+) -> grant.Grant:
     leased = _lease(accepted, token, occasion)
     if token.step == 0:
         id_object, encrypted_secret = make_credential(
@@ -118,8 +147,7 @@ def _seal(
         )
         leased = replace(leased, id_object=id_object, encrypted_secret=encrypted_secret)
     nonce = random(crypto.NONCE_BYTES)
-    sealed = grant.seal_token(leased, text, key=token.chain_key, nonce=nonce)
-    return Minted(grant=_signed(sealed, keys), token=token, has_new_token=True)
+    return grant.seal_token(leased, text, key=token.chain_key, nonce=nonce)
 
 
 def _lease(accepted: Accepted, token: Token, occasion: Occasion) -> grant.Grant:
@@ -139,7 +167,7 @@ def _signed(unsigned: grant.Grant, keys: Keys) -> str:
     return grant.sign(unsigned, key=keys.grant.private, kid=keys.grant.kid)
 
 
-def claims_of(accepted: Accepted, token: Token, occasion: Occasion) -> wit.Claims:
+def claims_of(accepted: Accepted, token: Token, occasion: Occasion, slot: Slot) -> wit.Claims:
     """Return what the token says (docs/protocol.md, section 3)."""
     core, workload = accepted.core, accepted.workload
     procseal = wit.Procseal(
@@ -165,8 +193,14 @@ def claims_of(accepted: Accepted, token: Token, occasion: Occasion) -> wit.Claim
         expires=token.expires,
         jti=token.jti,
         use_key=core.use_key,
+        status=slot.place(occasion.issuer),
         procseal=procseal,
     )
+
+
+def status_list_uri(issuer: str, number: int) -> str:
+    """Return where the verifier serves this status list, which is also its name."""
+    return f"{issuer.rstrip('/')}/v1/status/{number}"
 
 
 def thumbprint_of(accepted: Accepted) -> str:

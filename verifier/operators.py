@@ -12,6 +12,7 @@ from hashlib import sha256
 from inspect import signature
 from typing import Any, get_type_hints
 
+from credential import base64url, wit
 from evidence import Malformed
 from verifier.boot_policy import read_boot_policy
 from verifier.case import (
@@ -23,18 +24,20 @@ from verifier.case import (
     Exported,
     policy_of,
 )
-from verifier.consequences import revoke_all
+from verifier.consequences import revoke_all, revoke_unfit, void_tokens
 from verifier.ledger import Cause, Entry, Kind
-from verifier.policy import ReferenceSet
+from verifier.policy import Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
-from verifier.service import Service, read_documents
+from verifier.relying_parties import secret_hash
+from verifier.service import SECRET_BYTES, Service, read_documents
 from verifier.store import (
     ENROLLED,
     PENDING,
     REMOVED,
     DocumentRow,
     NodeRow,
+    RelyingPartyRow,
     TokenRow,
     Transaction,
 )
@@ -44,6 +47,9 @@ Json = dict[str, Any]
 
 MOST_ROWS = 10_000
 """Ledger rows in one answer."""
+
+_PARTY = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+"""No character that a form or HTTP's Basic scheme would write otherwise (RFC 6749, 2.3.1)."""
 
 
 class Unfit(Exception):
@@ -131,28 +137,23 @@ class Operators:
         with self._service.transaction() as transaction:
             held = transaction.document(kind, name)
             if held is not None and held.text == text:
-                return {"kind": kind, "name": name, "version": transaction.policy_version()}
-            version = self._change(transaction, kind, name, text)
-            transaction.append(
-                Entry(kind=Kind.POLICY_PUT, subject=name, body={"kind": kind, "version": version})
-            )
-            return {"kind": kind, "name": name, "version": version}
+                version = transaction.policy_version()
+                return {"kind": kind, "name": name, "version": version, "revoked": 0}
+            policy = self._change(transaction, kind, name, text)
+            body = {"kind": kind, "version": policy.version}
+            transaction.append(Entry(kind=Kind.POLICY_PUT, subject=name, body=body))
+            revoked = _end_what_changed(transaction, policy, held, text)
+            return {"kind": kind, "name": name, "version": policy.version, "revoked": revoked}
 
     def remove(self, kind: str, name: str) -> Json:
         """Withdraw a policy document; the credentials of a workload end with it."""
         with self._service.transaction() as transaction:
-            _document(transaction, kind, name)
-            version = self._change(transaction, kind, name, None)
-            transaction.append(
-                Entry(
-                    kind=Kind.POLICY_REMOVED, subject=name, body={"kind": kind, "version": version}
-                )
-            )
-            revoked = 0
-            if kind == WORKLOAD:
-                processes = transaction.processes(workload=name)
-                revoked = revoke_all(transaction, processes, Cause.WORKLOAD_REMOVED)
-            return {"kind": kind, "name": name, "version": version, "revoked": revoked}
+            held = _document(transaction, kind, name)
+            policy = self._change(transaction, kind, name, None)
+            body = {"kind": kind, "version": policy.version}
+            transaction.append(Entry(kind=Kind.POLICY_REMOVED, subject=name, body=body))
+            revoked = _end_what_changed(transaction, policy, held, "")
+            return {"kind": kind, "name": name, "version": policy.version, "revoked": revoked}
 
     def documents(self, kind: str) -> list[Json]:
         """Return the documents of a kind that count now, without their text."""
@@ -166,7 +167,7 @@ class Operators:
             row = _document(transaction, kind, name)
             return {**_document_json(row), "text": row.text}
 
-    def _change(self, transaction: Transaction, kind: str, name: str, text: str | None) -> int:
+    def _change(self, transaction: Transaction, kind: str, name: str, text: str | None) -> Policy:
         """Make a policy version with another text of this document; raise Rejected if none fits."""
         held = transaction.document(kind, name)
         version = transaction.next_policy_version()
@@ -176,8 +177,7 @@ class Operators:
             transaction.insert(
                 DocumentRow(kind=kind, name=name, since=version, until=None, text=text)
             )
-        policy_of(self._service.frame(version), read_documents(transaction, version))
-        return version
+        return policy_of(self._service.frame(version), read_documents(transaction, version))
 
     # Credentials
 
@@ -198,6 +198,53 @@ class Operators:
             if process is not None:
                 revoke_all(transaction, [process], Cause.OPERATOR)
             return {"jti": jti, "workload": token.workload, "was_valid": process is not None}
+
+    # Relying parties
+
+    def relying_party_add(
+        self,
+        name: str,
+        audience: str,
+        may_revoke: bool = False,  # noqa: FBT001, FBT002 - JSON
+    ) -> Json:
+        """Let somebody ask about tokens for an audience; return the secret, which is kept nowhere.
+
+        One of this name that is there already gets a new secret.
+        """
+        if not _PARTY.fullmatch(name):
+            raise Malformed(f"expected a name that matches {_PARTY.pattern}")
+        if not re.fullmatch(wit.AUDIENCE, audience):
+            raise Malformed("expected an audience as a workload has it")
+        secret = base64url.encode(self._service.random(SECRET_BYTES))
+        with self._service.transaction() as transaction:
+            row = RelyingPartyRow(
+                name=name,
+                secret=secret_hash(secret),
+                audience=audience,
+                may_revoke=may_revoke,
+                added=transaction.now,
+            )
+            transaction.add(row)
+            body = {"audience": audience, "may_revoke": may_revoke}
+            transaction.append(Entry(kind=Kind.RELYING_PARTY_ADDED, subject=name, body=body))
+            return {**_party_json(row), "secret": secret}
+
+    def relying_party_list(self) -> list[Json]:
+        """Return those who may ask, by name."""
+        with self._service.transaction() as transaction:
+            return [_party_json(row) for row in transaction.relying_parties()]
+
+    def relying_party_remove(self, name: str) -> Json:
+        """Answer somebody no longer."""
+        with self._service.transaction() as transaction:
+            row = transaction.relying_party(name)
+            if row is None:
+                expected = "the name of a relying party"
+                raise Unfit("relying-party.unknown", label(name), expected=expected)
+            told = _party_json(row)
+            transaction.remove(row)
+            transaction.append(Entry(kind=Kind.RELYING_PARTY_REMOVED, subject=name))
+            return told
 
     # The record
 
@@ -264,6 +311,9 @@ VERBS = (
     Operators.document,
     Operators.credential_list,
     Operators.credential_revoke,
+    Operators.relying_party_add,
+    Operators.relying_party_list,
+    Operators.relying_party_remove,
     Operators.ledger,
     Operators.ledger_tail,
     Operators.ledger_evidence,
@@ -310,6 +360,25 @@ def kernel_policy_name(text: str) -> str:
     return f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
+def _end_what_changed(
+    transaction: Transaction, policy: Policy, held: DocumentRow | None, text: str
+) -> int:
+    """End at once what no longer fits since `held` has become `text`, empty where it is gone."""
+    if held is None:
+        return 0
+    if held.kind == REFERENCE:
+        return revoke_unfit(transaction, policy, Cause.REFERENCE_WITHDRAWN)
+    if held.kind != WORKLOAD:
+        return 0
+    if not text:
+        return revoke_unfit(transaction, policy, Cause.WORKLOAD_REMOVED)
+    revoked = revoke_unfit(transaction, policy, Cause.WORKLOAD_CHANGED)
+    if read_workload(text).allows_all_of(read_workload(held.text)):
+        return revoked
+    left = transaction.processes(workload=held.name)
+    return revoked + void_tokens(transaction, left, Cause.WORKLOAD_CHANGED)
+
+
 def _node(transaction: Transaction, name: str) -> NodeRow:
     row = transaction.node(name)
     if row is None:
@@ -347,6 +416,15 @@ def _node_json(row: NodeRow) -> Json:
         "approved_instances": [one.hex() for one in row.approved_instances],
         "enrolled": _time(row.enrolled),
         "accepted": _time(row.accepted),
+    }
+
+
+def _party_json(row: RelyingPartyRow) -> Json:
+    return {
+        "name": row.name,
+        "audience": row.audience,
+        "may_revoke": row.may_revoke,
+        "added": _time(row.added),
     }
 
 

@@ -6,7 +6,7 @@ Unknown keys, empty sets and anything ambiguous are refused when they are read
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -93,6 +93,22 @@ class Workload:
     scopes: tuple[str, ...]
     lifetime: timedelta
     lease: timedelta
+    revokes_misused: bool = False
+    """Whether a relying party's report that a token was misused ends the credential."""
+
+    def allows_all_of(self, other: "Workload") -> bool:
+        """Say whether what `other` allowed is allowed still: tokens under it may live on.
+
+        Only more audiences, scopes and places of libraries are more; any other change is another
+        workload.
+        """
+        widened = replace(other, audiences=self.audiences, scopes=self.scopes, mapped=self.mapped)
+        pairs = (
+            (other.audiences, self.audiences),
+            (other.scopes, self.scopes),
+            (other.mapped, self.mapped),
+        )
+        return self == widened and all(set(old) <= set(new) for old, new in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

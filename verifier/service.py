@@ -43,11 +43,13 @@ from verifier.config import Config, Misconfigured
 from verifier.consequences import (
     advance,
     forget_known,
+    reinstate,
     remember,
     revoke,
     revoke_all,
     revoke_unreported,
     start_over,
+    suspend_all,
     verdict_json,
 )
 from verifier.crypto import ENTROPY_BYTES, make_credential
@@ -141,8 +143,9 @@ class Service:
         self.keys = keys
         self.trust = read_trust(config)
         self._now = now
-        self._random = random
+        self.random = random
         self.started = self.now()
+        self._swept = self._there_since = self.started
         self._strangers = [0, 0]
         self._counting = Lock()
         self._policy: tuple[int, PolicyInForce] | None = None
@@ -163,6 +166,10 @@ class Service:
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open a transaction at the present time."""
         return self.store.transaction(self.now())
+
+    def reading(self) -> AbstractContextManager[Transaction]:
+        """Look at the database at the present time."""
+        return self.store.reading(self.now())
 
     # Policy
 
@@ -196,10 +203,10 @@ class Service:
         recorded = self._recorded(Kind.NODE_ENROLMENT_REFUSED, message.node)
         with recorded, self.transaction() as transaction:
             judged = self._judge_enrolment(transaction, message)
-        id_, secret = self._random(ID_BYTES).hex(), self._random(SECRET_BYTES)
+        id_, secret = self.random(ID_BYTES).hex(), self.random(SECRET_BYTES)
         expires = self.now() + self.config.activation_lifetime
         id_object, encrypted_secret = make_credential(
-            judged.ek, name=judged.ak_name, secret=secret, entropy=self._random(ENTROPY_BYTES)
+            judged.ek, name=judged.ak_name, secret=secret, entropy=self.random(ENTROPY_BYTES)
         )
         until = int(expires.timestamp())
         row = ActivationRow(id=id_, enrol=message.encode(), secret=secret, expires=until)
@@ -283,7 +290,7 @@ class Service:
                 verifier=self.config.issuer,
                 trust_domain=self.config.trust_domain,
                 node=name,
-                nonce=self._random(NONCE_BYTES),
+                nonce=self.random(NONCE_BYTES),
                 expires=expires,
                 first_record=first,
                 wants_boot_log=first == 0,
@@ -419,7 +426,7 @@ class Service:
                 node.clock = plain.encode(ClockSeen, highest(seen, node.clock_value))
                 node.version += 1
             is_the_nodes = is_instance or is_rebooted
-            if not is_the_nodes and not self._has_room_for_stranger():
+            if not is_the_nodes and not self.has_room_for_stranger():
                 return
             digest = self._keep(transaction, snapshot, refusal) if is_the_nodes else b""
             body = {"findings": refusal_json(refusal), "signer": signer.hex()}
@@ -499,12 +506,15 @@ class Service:
                     held.token if held else None,
                     occasion=occasion,
                     keys=self.keys,
-                    random=self._random,
+                    random=self.random,
+                    new_slot=lambda: transaction.new_slot(self.random),
                 )
             except credential.Malformed as malformed:
                 finding = Finding(reason=Reason.MALFORMED_PROCESS, found=label(str(malformed)))
                 judged = Refused(key_name=judged.key_name, findings=(finding,))
             else:
+                if held is not None:
+                    reinstate(transaction, held)
                 remember(transaction, node, judged, minted, occasion)
                 return Outcome(key_name=judged.key_name, grant=minted.grant, findings=())
         if held is not None:
@@ -515,17 +525,34 @@ class Service:
     # What happens by itself
 
     def sweep(self) -> int:
-        """End the credentials of nodes that have not been heard of for too long; say how many.
+        """Suspend, later end, credentials of nodes that are silent; say how many of both.
 
-        The time that this verifier was not there does not count.
+        To be called every second. The time that this verifier was not there does not count: before
+        its start, and where a whole interval went by without a call, as on a host that slept.
         """
-        late = self.config.late_after * self.config.interval
-        if self.now() - self.started < late:
-            return 0
-        before = int((self.now() - late).timestamp())
+        now, config = self.now(), self.config
+        if now - self._swept > config.interval:
+            self._there_since = now
+        self._swept = now
+        there = now - self._there_since
+        late, too_old = (
+            int((now - intervals * config.interval).timestamp())
+            if there >= intervals * config.interval
+            else 0
+            for intervals in (config.suspend_after, config.late_after)
+        )
+        with self.reading() as reading:
+            if not (late and reading.processes(accepted_before=late, is_suspended=False)) and not (
+                too_old and reading.processes(accepted_before=too_old)
+            ):
+                return 0
+        count = 0
         with self.transaction() as transaction:
-            silent = transaction.processes(accepted_before=before)
-            return revoke_all(transaction, silent, Cause.TOO_OLD)
+            if too_old:
+                silent = transaction.processes(accepted_before=too_old)
+                count += revoke_all(transaction, silent, Cause.TOO_OLD)
+            silent = transaction.processes(accepted_before=late, is_suspended=False)
+            return count + suspend_all(transaction, silent, Cause.LATE)
 
     # The record of refusals
 
@@ -536,13 +563,13 @@ class Service:
             yield
         except Rejected as rejected:
             log.info("%s: %s: %s", kind, label(subject), rejected)
-            if self._has_room_for_stranger():
+            if self.has_room_for_stranger():
                 body = {"findings": findings_json(rejected.findings)}
                 with self.transaction() as transaction:
                     transaction.append(Entry(kind=kind, subject=label(subject), body=body))
             raise
 
-    def _has_room_for_stranger(self) -> bool:
+    def has_room_for_stranger(self) -> bool:
         """Say whether this hour's share of the ledger has room: strangers fill no disk."""
         hour = int(self.now().timestamp()) // 3600
         with self._counting:

@@ -5,13 +5,14 @@ power loss), any SQLAlchemy URL by configuration. Nothing here decides anything.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sqlalchemy import (
     DDL,
     BigInteger,
+    ColumnElement,
     Connection,
     Engine,
     ForeignKey,
@@ -31,22 +32,28 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from verifier import plain
 from verifier.config import Misconfigured
 from verifier.ledger import Entry, Row, to_text
-from verifier.mint import Token
+from verifier.mint import Random, Slot, Token
 from verifier.node import Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 3
+SCHEMA = 4
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
 """Status of a node. A removed one keeps its name and its EK together."""
 
-VALID, REVOKED = "valid", "revoked"
-"""Status of a token."""
+VALID, SUSPENDED, REVOKED = "valid", "suspended", "revoked"
+"""Status of a token. A revoked one stays revoked."""
+
+LIST_ENTRIES = 1 << 14
+"""Places in one status list, of which half are used: a free one is found at once."""
+_PLACE_BYTES = 8
 
 DIGEST_BYTES = 32
 BUSY_TIMEOUT_MS = 30_000
 """How long a transaction waits for another one's end."""
+
+_ONLY_READS = "procseal_only_reads"
 
 _seq = BigInteger().with_variant(Integer, "sqlite")
 
@@ -66,7 +73,7 @@ class Base(DeclarativeBase):
 
 
 class Setting(Base):
-    """A number that there is once: `schema`, `policy-version`."""
+    """A number that there is once: `schema`, `policy-version`, `status-list`."""
 
     __tablename__ = "settings"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -203,6 +210,8 @@ class ProcessRow(Base):
     """That allowed what the current token says."""
     accepted: Mapped[int]
     """When it was accepted last."""
+    is_suspended: Mapped[bool] = mapped_column(default=False)
+    """Its node is silent: its tokens count again when it is accepted again."""
 
     @property
     def known(self) -> Known:
@@ -226,6 +235,7 @@ class TokenRow(Base):
     """A token that was issued. Never deleted."""
 
     __tablename__ = "tokens"
+    __table_args__ = (UniqueConstraint("status_list", "status_index"),)
     jti: Mapped[str] = mapped_column(primary_key=True)
     node: Mapped[str]
     key_name: Mapped[bytes]
@@ -237,9 +247,25 @@ class TokenRow(Base):
     expires: Mapped[int] = mapped_column(index=True)
     ledger: Mapped[int]
     """Number of the decision's row."""
+    status_list: Mapped[int]
+    """Number of the status list that it stands in."""
+    status_index: Mapped[int]
+    """Its place in that list, which no other token ever has."""
     status: Mapped[str] = mapped_column(default=VALID)
     cause: Mapped[str] = mapped_column(default="")
     revoked: Mapped[int] = mapped_column(default=0)
+
+
+class RelyingPartyRow(Base):
+    """Somebody who may ask about tokens for one audience."""
+
+    __tablename__ = "relying_parties"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    secret: Mapped[bytes]
+    """SHA-256 of its secret, which is random and of 32 bytes: nobody guesses it."""
+    audience: Mapped[str]
+    may_revoke: Mapped[bool]
+    added: Mapped[int]
 
 
 class DocumentRow(Base):
@@ -385,7 +411,12 @@ class Transaction:
         return self._session.get(ProcessRow, (node, key_name))
 
     def processes(
-        self, *, node: str = "", workload: str = "", accepted_before: int = 0
+        self,
+        *,
+        node: str = "",
+        workload: str = "",
+        accepted_before: int = 0,
+        is_suspended: bool | None = None,
     ) -> Sequence[ProcessRow]:
         """Return the processes that fit."""
         query = select(ProcessRow).order_by(ProcessRow.node, ProcessRow.key_name)
@@ -395,6 +426,8 @@ class Transaction:
             query = query.where(ProcessRow.workload == workload)
         if accepted_before:
             query = query.where(ProcessRow.accepted < accepted_before)
+        if is_suspended is not None:
+            query = query.where(ProcessRow.is_suspended == is_suspended)
         return self._session.scalars(query).all()
 
     def token(self, jti: str) -> TokenRow | None:
@@ -407,11 +440,60 @@ class Transaction:
         return self._session.scalars(query.order_by(TokenRow.issued, TokenRow.jti)).all()
 
     def revoke_tokens(self, process: ProcessRow, cause: str) -> None:
-        """Give all valid tokens of a process, renewed ones too, this cause to be valid no more."""
-        mine = (TokenRow.node == process.node, TokenRow.key_name == process.key_name)
-        query = update(TokenRow).where(*mine, TokenRow.status == VALID)
+        """Give all tokens of a process, renewed ones too, this cause to be valid no more."""
         change = {"status": REVOKED, "cause": cause, "revoked": self.now}
-        self._session.execute(query.values(change))
+        self._change_tokens(process, (VALID, SUSPENDED), change)
+
+    def suspend_tokens(self, process: ProcessRow, cause: str) -> None:
+        """Let the valid tokens of a process, renewed ones too, not count for now."""
+        self._change_tokens(process, (VALID,), {"status": SUSPENDED, "cause": cause})
+        process.is_suspended = True
+
+    def reinstate_tokens(self, process: ProcessRow) -> None:
+        """Let the suspended tokens of a process count again."""
+        self._change_tokens(process, (SUSPENDED,), {"status": VALID, "cause": ""})
+        process.is_suspended = False
+
+    def _change_tokens(
+        self, process: ProcessRow, those: Sequence[str], change: Mapping[str, object]
+    ) -> None:
+        mine = (TokenRow.node == process.node, TokenRow.key_name == process.key_name)
+        query = update(TokenRow).where(*mine, TokenRow.status.in_(those))
+        self._session.execute(query.values(dict(change)))
+
+    # Status lists
+
+    def new_slot(self, random: Random) -> Slot:
+        """Return a place that no token has had, which tells nothing of when it was taken."""
+        newest = self._setting("status-list")
+        taken = select(func.count()).select_from(TokenRow)
+        if (self._session.scalar(taken.where(_in_list(newest.value))) or 0) >= LIST_ENTRIES // 2:
+            newest.value += 1
+        while True:
+            index = int.from_bytes(random(_PLACE_BYTES), "big") % LIST_ENTRIES
+            here = (_in_list(newest.value), TokenRow.status_index == index)
+            if not self._session.scalar(taken.where(*here)):
+                return Slot(number=newest.value, index=index)
+
+    def newest_status_list(self) -> int:
+        """Return the number of the list that tokens are put into; the first is 1."""
+        return self._session.get_one(Setting, "status-list").value
+
+    def status_list(self, number: int) -> Mapping[int, str]:
+        """Return the status by place of those tokens in a list that are not valid."""
+        query = select(TokenRow.status_index, TokenRow.status)
+        rows = self._session.execute(query.where(_in_list(number), TokenRow.status != VALID))
+        return {row.status_index: row.status for row in rows}
+
+    # Relying parties
+
+    def relying_party(self, name: str) -> RelyingPartyRow | None:
+        """Return the relying party of this name."""
+        return self._session.get(RelyingPartyRow, name)
+
+    def relying_parties(self) -> Sequence[RelyingPartyRow]:
+        """Return all of them by name."""
+        return self._session.scalars(select(RelyingPartyRow).order_by(RelyingPartyRow.name)).all()
 
     # Policy
 
@@ -495,6 +577,10 @@ class Transaction:
         return setting
 
 
+def _in_list(number: int) -> ColumnElement[bool]:
+    return TokenRow.status_list == number
+
+
 class Store:
     """The database."""
 
@@ -505,7 +591,7 @@ class Store:
         except SQLAlchemyError as error:
             raise OSError(f"database: {error}") from error
         with Session(self._engine) as session, session.begin():
-            for name, value in (("schema", SCHEMA), ("policy-version", 1)):
+            for name, value in (("schema", SCHEMA), ("policy-version", 1), ("status-list", 1)):
                 if session.get(Setting, name) is None:
                     session.add(Setting(name=name, value=value))
             found = session.get_one(Setting, "schema").value
@@ -516,6 +602,13 @@ class Store:
     def transaction(self, now: datetime) -> Iterator[Transaction]:
         """Everything done in it is there after it, or nothing where it is left by an exception."""
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield Transaction(session, now)
+
+    @contextmanager
+    def reading(self, now: datetime) -> Iterator[Transaction]:
+        """See the database as of one moment, without a place in the queue of those who write."""
+        engine = self._engine.execution_options(**{_ONLY_READS: True})
+        with Session(engine, expire_on_commit=False) as session:
             yield Transaction(session, now)
 
     def close(self) -> None:
@@ -542,4 +635,5 @@ def _prepare_sqlite(connection: object, _record: object) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock first: a transaction that reads and then writes is never overtaken."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    only_reads = connection.get_execution_options().get(_ONLY_READS, False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

@@ -23,6 +23,7 @@ unit = "payments.service"                   # or any_starter = true
 minimum = "L2"
 lifetime = "10m"                            # these two may be left out
 lease = "5m"
+on_misuse = "revoke"                        # a relying party reports; without it nothing happens
 
 [[use]]
 audience = "https://ledger.example.org"
@@ -41,6 +42,7 @@ _AUDIENCE = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[A-Za-z0-9._~:/?#\[\]@!$&'()*+
 """RFC 3986: an absolute URI with an authority or path."""
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 """RFC 6749, section 3.3."""
+_ON_MISUSE = re.compile("revoke")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
@@ -73,6 +75,7 @@ def read_workload(text: str) -> Workload:
         scopes=scopes,
         lifetime=lifetime,
         lease=lease,
+        revokes_misused=bool(table.text("on_misuse", _ON_MISUSE, default="")),
     )
     executable.end()
     table.end()

@@ -187,7 +187,7 @@ def test_operators_ask_over_a_socket_of_their_own(door: Door, verifier: RunningV
     assert path.stat().st_uid == os.getuid()
     node = SimulatedNode()
     answer = client.call(path, "put", kind=case.REFERENCE, text=node.reference_toml()[0])
-    assert answer == {"kind": "reference", "name": "debian-12", "version": 2}
+    assert answer == {"kind": "reference", "name": "debian-12", "version": 2, "revoked": 0}
     assert client.call(path, "status")["policy_version"] == 2
     with pytest.raises(client.Refused) as refused:
         client.call(path, "node_approve", node="build-7")

@@ -170,6 +170,7 @@ def test_a_workload_as_it_is_written() -> None:
         scopes=("post",),
         lifetime=timedelta(minutes=10),
         lease=timedelta(minutes=5),
+        revokes_misused=True,
     )
 
 
@@ -246,6 +247,8 @@ USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
         ("https://ledger.example.org", "ledger", "audience"),
         ("https://ledger.example.org", "https://ledger.example.org ", "audience"),
         ('["post"]', '["po st"]', "scopes"),
+        ('"revoke"', '"ignore"', "on_misuse"),
+        ('"revoke"', "true", "on_misuse"),
         ('["post"]', '["post"]\ngrant = "approval"', "grant"),
         ('["post"]', '["post"]\nwindow = "Mon-Fri 06:00-20:00 UTC"', "window"),
         *(
@@ -256,7 +259,6 @@ USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
                 'launch = { argv = ["x"] }',
                 "anonymous_code = true",
                 'proof_key = "tpm"',
-                'on_misuse = "revoke"',
             )
         ),
     ],

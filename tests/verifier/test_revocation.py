@@ -1,0 +1,722 @@
+"""Each cause for which a credential ends, as introspection and the status list tell it at once.
+
+The verifier is asked over its door. Its clock is in the test's hand: what happens by itself
+happens in the second in which it is due.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from credential import Keys, status, wit
+from credential.status import Status
+from tests.open_doors import Door, open_doors
+from tests.running_verifier import Player, RunningVerifier
+from tests.simulated_node import IDENTITY, TRUST_DOMAIN, SimulatedNode, SimulatedProcess, sha256
+from verifier import Rejected
+from verifier.case import REFERENCE, WORKLOAD
+from verifier.ledger import Cause, Kind
+from verifier.operators import Unfit
+from verifier.store import LIST_ENTRIES
+
+VALID, REVOKED, SUSPENDED = "valid", "revoked", "suspended"
+FORM = "application/x-www-form-urlencoded"
+_STATES = {
+    (True, Status.VALID): VALID,
+    (False, Status.INVALID): REVOKED,
+    (False, Status.SUSPENDED): SUSPENDED,
+}
+
+
+@dataclass
+class Party:
+    """A relying party: it asks the verifier about tokens, with its name and secret."""
+
+    verifier: RunningVerifier
+    door: Door
+    name: str
+    secret: str
+
+    def post(self, path: str, fields: Any, **headers: str) -> tuple[int, Any]:  # noqa: ANN401
+        basic = base64.b64encode(f"{self.name}:{self.secret}".encode()).decode()
+        given = {"Content_Type": FORM, "Authorization": f"Basic {basic}", **headers}
+        body = fields if isinstance(fields, bytes) else urlencode(fields).encode()
+        code, answer = self.door.request("POST", path, body, **given)
+        return code, json.loads(answer)
+
+    def introspect(self, token: str) -> Any:  # noqa: ANN401
+        code, answer = self.post("/v1/introspect", {"token": token})
+        assert code == 200
+        return answer
+
+    def list_of(self, token: str) -> status.StatusList:
+        """Return the list that the token names, fetched from the path that its uri has."""
+        place = wit.read(token, self.keys).status
+        code, body = self.door.request("GET", urlsplit(place.uri).path)
+        assert code == 200
+        found = status.read(body.decode(), self.keys)
+        assert found.uri == place.uri
+        assert found.issued == self.verifier.time
+        return found
+
+    @property
+    def keys(self) -> Keys:
+        return Keys.read(self.door.request("GET", "/v1/keys")[1], trust_domain=TRUST_DOMAIN)
+
+    def state(self, token: str) -> str:
+        """Return what becomes of the token now: both sources have to agree."""
+        told = self.list_of(token).at(wit.read(token, self.keys).status.index)
+        return _STATES[(self.introspect(token)["active"], told)]
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
+    running = RunningVerifier(tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def node(verifier: RunningVerifier) -> SimulatedNode:
+    node = SimulatedNode()
+    verifier.trust(node)
+    return node
+
+
+@pytest.fixture
+def player(node: SimulatedNode, verifier: RunningVerifier) -> Player:
+    player = Player(node, verifier.service)
+    player.enrol()
+    player.attest()
+    return player
+
+
+@pytest.fixture
+def process(player: Player) -> SimulatedProcess:
+    process = player.node.new_process()
+    player.attest([process])
+    return process
+
+
+@pytest.fixture
+def neighbour(player: Player, process: SimulatedProcess) -> SimulatedProcess:
+    """A second process of the same workload, which nothing happens to."""
+    assert process
+    other = player.node.new_process()
+    player.attest([other])
+    return other
+
+
+@pytest.fixture
+def party(verifier: RunningVerifier, node: SimulatedNode) -> Iterator[Party]:
+    with open_doors(verifier.service) as door:
+        yield register(verifier, door, "ledger", node.audience)
+
+
+def register(
+    verifier: RunningVerifier,
+    door: Door,
+    name: str,
+    audience: str,
+    **more: Any,  # noqa: ANN401
+) -> Party:
+    told = verifier.operators.relying_party_add(name, audience, **more)
+    return Party(verifier, door, name, told["secret"])
+
+
+def token_of(player: Player, process: SimulatedProcess) -> str:
+    return player.tokens[process.key_name][2]
+
+
+def causes(verifier: RunningVerifier) -> list[str]:
+    """Return the cause of each end in the ledger."""
+    rows = [row for row in verifier.ledger() if row.kind == Kind.CREDENTIAL_REVOKED]
+    return [str(row.body["cause"]) for row in rows]
+
+
+# The causes
+
+
+@pytest.mark.parametrize("cause", [Cause.EXITED, Cause.EXECUTED, Cause.CHANGED])
+def test_what_the_node_tells_of_one_process(  # noqa: PLR0913, PLR0917
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+    cause: Cause,
+) -> None:
+    assert party.state(token_of(player, process)) == VALID
+    player.service.gone(player.node.gone(process, str(cause)))
+    assert party.state(token_of(player, process)) == REVOKED
+    assert party.state(token_of(player, neighbour)) == VALID
+    assert causes(verifier) == [cause]
+
+
+def test_a_process_that_drifts(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+) -> None:
+    token = token_of(player, process)
+    player.processes = [process.looking(anonymous_executable=4096), neighbour]
+    player.attest()
+    assert (party.state(token), party.state(token_of(player, neighbour))) == (REVOKED, VALID)
+    assert causes(verifier) == [Cause.REFUSED]
+
+
+def test_a_process_that_is_no_longer_reported(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    player.processes = []
+    player.attest()
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.NOT_REPORTED]
+
+
+def test_a_node_that_drifts(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+) -> None:
+    tokens = [token_of(player, one) for one in (process, neighbour)]
+    player.node.measure("usr/bin/odd", b"odd")
+    with pytest.raises(Rejected):
+        player.attest()
+    assert [party.state(one) for one in tokens] == [REVOKED, REVOKED]
+    assert causes(verifier) == [Cause.NODE_REFUSED] * 2
+
+
+def test_a_node_that_has_rebooted(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    player.node.reboot()
+    player.processes = []
+    player.attest()
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.NODE_REBOOTED]
+
+
+def test_a_silent_node_is_suspended_and_then_revoked(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    verifier.watch(3 * 30)
+    assert party.state(token) == VALID
+    verifier.watch(1)
+    assert party.state(token) == SUSPENDED
+    verifier.watch(7 * 30 - 1)
+    assert party.state(token) == SUSPENDED
+    verifier.watch(1)
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.TOO_OLD]
+    assert verifier.kinds().count(Kind.CREDENTIAL_SUSPENDED) == 1
+
+
+def test_a_node_that_speaks_again_gets_its_credentials_back(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    verifier.watch(100)
+    assert party.state(token) == SUSPENDED
+    player.attest()
+    assert party.state(token) == VALID
+    assert verifier.kinds()[-1] == Kind.CREDENTIAL_REINSTATED
+    verifier.watch(90)
+    assert party.state(token) == VALID
+    verifier.watch(1)
+    assert party.state(token) == SUSPENDED
+
+
+def test_what_is_revoked_is_not_given_back(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+) -> None:
+    token = token_of(player, process)
+    verifier.watch(100)
+    player.service.gone(player.node.gone(process))
+    assert party.state(token) == REVOKED
+    player.processes = [neighbour]
+    player.attest()
+    assert party.state(token) == REVOKED
+    assert party.state(token_of(player, neighbour)) == VALID
+
+
+@pytest.mark.parametrize("away", ["restarted", "asleep"])
+def test_silence_counts_only_while_the_verifier_is_there(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, away: str
+) -> None:
+    """The tokens' own end comes all the same."""
+    jti = wit.read_unverified(token_of(player, process)).jti
+    verifier.watch(60)
+    verifier.wait(400)
+    if away == "restarted":
+        verifier.restart()
+    verifier.watch(89)
+    assert verifier.statuses() == {jti: "valid"}
+    verifier.watch(2)
+    assert verifier.statuses() == {jti: Cause.LATE}
+    verifier.watch(208)
+    assert verifier.statuses() == {jti: Cause.LATE}
+    verifier.watch(2)
+    assert verifier.statuses() == {jti: Cause.TOO_OLD}
+
+
+def test_intervals_of_two_seconds(tmp_path: Path) -> None:
+    verifier = RunningVerifier(tmp_path, interval=timedelta(seconds=2), suspend_after=2)
+    node = SimulatedNode()
+    verifier.trust(node)
+    player = Player(node, verifier.service)
+    player.enrol()
+    player.attest()
+    player.attest([node.new_process()])
+    verifier.watch(4)
+    assert set(verifier.statuses().values()) == {"valid"}
+    verifier.watch(1)
+    assert set(verifier.statuses().values()) == {Cause.LATE}
+    verifier.watch(16)
+    assert set(verifier.statuses().values()) == {Cause.TOO_OLD}
+    verifier.close()
+
+
+def test_an_operator_ends_one(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    verifier.operators.credential_revoke(player.claims(process).jti)
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.OPERATOR]
+
+
+def test_an_operator_removes_the_node(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    verifier.operators.node_remove("build-7")
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.NODE_REMOVED]
+
+
+def test_the_executables_digest_is_withdrawn(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    """At once: no evidence is needed to know that the process is wanted no longer."""
+    token = token_of(player, process)
+    _, payments = player.node.reference_toml()
+    digest = sha256(b"another payments").hex()
+    line = next(line for line in payments.splitlines() if line.startswith('"bin/payments"'))
+    other = payments.replace(line, f'"bin/payments" = "sha256:{digest}"')
+    assert verifier.operators.put(REFERENCE, other)["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.REFERENCE_WITHDRAWN]
+
+
+def test_another_files_digest_is_withdrawn(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    """With the next evidence, which is judged from its first record on."""
+    token = token_of(player, process)
+    debian, _ = player.node.reference_toml()
+    lines = [line for line in debian.splitlines() if "python3" not in line]
+    assert verifier.operators.put(REFERENCE, "\n".join(lines))["revoked"] == 0
+    assert party.state(token) == VALID
+    with pytest.raises(Rejected):
+        player.attest()
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.NODE_REFUSED]
+
+
+def test_the_workload_is_removed(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    assert verifier.operators.remove(WORKLOAD, IDENTITY)["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.WORKLOAD_REMOVED]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param('["post"]', '["read"]', id="other scopes"),
+        pytest.param("[[use]]", 'lease = "1m"\n[[use]]', id="a shorter lease"),
+        pytest.param(
+            'mapped = ["debian-12", "payments-1.4"]', 'mapped = ["payments-1.4"]', id="fewer sets"
+        ),
+    ],
+)
+def test_the_workload_allows_less(  # noqa: PLR0913, PLR0917
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+    old: str,
+    new: str,
+) -> None:
+    """What was allowed is over at once; what is allowed now, the next evidence brings."""
+    token = token_of(player, process)
+    text = player.node.workload_toml()
+    assert old in text
+    assert verifier.operators.put(WORKLOAD, text.replace(old, new))["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.WORKLOAD_CHANGED]
+    player.attest()
+    if "mapped" in old:
+        assert not player.tokens
+        assert causes(verifier) == [Cause.WORKLOAD_CHANGED, Cause.REFUSED]
+    else:
+        assert party.state(token_of(player, process)) == VALID
+    assert party.state(token) == REVOKED
+
+
+def test_the_workload_wants_another_process(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    text = player.node.workload_toml().replace('user = "payments"', 'user = "ledger"')
+    assert verifier.operators.put(WORKLOAD, text)["revoked"] == 1
+    assert party.state(token) == REVOKED
+    player.attest()
+    assert not player.tokens
+    assert causes(verifier) == [Cause.WORKLOAD_CHANGED]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param('["post"]', '["post", "read"]', id="more scopes"),
+        pytest.param(
+            "[[use]]",
+            '[[use]]\naudience = "https://two.example.org"\nscopes = ["post"]\n[[use]]',
+            id="another audience",
+        ),
+        pytest.param("version = 1", "version = 1 # one", id="the same"),
+    ],
+)
+def test_the_workload_allows_more(  # noqa: PLR0913, PLR0917
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+    old: str,
+    new: str,
+) -> None:
+    """Nothing that was allowed is interrupted."""
+    token = token_of(player, process)
+    text = player.node.workload_toml().replace(old, new)
+    assert verifier.operators.put(WORKLOAD, text)["revoked"] == 0
+    assert party.state(token) == VALID
+    player.attest()
+    assert party.state(token) == VALID
+    assert token_of(player, process) != token
+
+
+def test_a_change_elsewhere_ends_nothing(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    other = (
+        player.node.workload_toml()
+        .replace(IDENTITY, f"{IDENTITY}-2")
+        .replace('user = "payments"', 'user = "ledger"')
+    )
+    verifier.operators.put(WORKLOAD, other)
+    verifier.operators.put(WORKLOAD, other.replace('["post"]', '["read"]'))
+    verifier.operators.remove(WORKLOAD, f"{IDENTITY}-2")
+    assert party.state(token) == VALID
+    assert causes(verifier) == []
+
+
+# Misuse
+
+
+MISUSES = ("proof.missing", "proof.of-another-token", "proof.signature-invalid")
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_a_report_of_misuse_ends_what_wants_to_be_ended(  # noqa: PLR0913, PLR0917
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+    misuse: str,
+) -> None:
+    token = token_of(player, process)
+    form = {"token": token, "misuse": misuse}
+    assert party.post("/v1/misuse", form) == (200, {"revoked": False})
+    assert verifier.kinds()[-1] == Kind.TOKEN_MISUSED
+    assert party.state(token) == VALID
+    text = player.node.workload_toml().replace("[[use]]", 'on_misuse = "revoke"\n[[use]]')
+    verifier.operators.put(WORKLOAD, text)
+    player.attest()
+    token = token_of(player, process)
+    assert party.post("/v1/misuse", {**form, "token": token}) == (200, {"revoked": True})
+    assert party.state(token) == REVOKED
+    assert party.state(token_of(player, neighbour)) == VALID
+    assert causes(verifier)[-1] == Cause.MISUSED
+    assert verifier.ledger()[-1].body["by"] == "ledger"
+    assert party.post("/v1/misuse", {**form, "token": token}) == (200, {"revoked": False})
+
+
+@pytest.mark.parametrize("misuse", ["", "token.expired", "anything"])
+def test_a_report_names_a_misuse(
+    player: Player, process: SimulatedProcess, party: Party, misuse: str
+) -> None:
+    form = {"token": token_of(player, process), "misuse": misuse}
+    assert party.post("/v1/misuse", form)[0] == 400
+
+
+def test_a_report_about_a_token_for_others_ends_nothing(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    text = player.node.workload_toml().replace("[[use]]", 'on_misuse = "revoke"\n[[use]]')
+    verifier.operators.put(WORKLOAD, text)
+    player.attest()
+    other = register(verifier, party.door, "other", "https://other.example.org")
+    form = {"token": token_of(player, process), "misuse": MISUSES[0]}
+    assert other.post("/v1/misuse", form) == (200, {"revoked": False})
+    assert Kind.TOKEN_MISUSED not in verifier.kinds()
+
+
+def test_the_workload_says_revoke_or_nothing(
+    verifier: RunningVerifier, node: SimulatedNode
+) -> None:
+    for word in ("ignore", "", "Revoke"):
+        text = node.workload_toml().replace("[[use]]", f'on_misuse = "{word}"\n[[use]]')
+        with pytest.raises(Rejected):
+            verifier.operators.put(WORKLOAD, text)
+
+
+# Introspection (RFC 7662)
+
+
+def test_introspection_tells_what_the_token_says(
+    player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token, claims = token_of(player, process), player.claims(process)
+    told = party.introspect(token)
+    assert told.pop("active") is True
+    assert told.pop("scope") == "post"
+    assert told == json.loads(json.dumps(wit.as_json(claims)))
+    assert told["cnf"]["jwk"]["kty"] == "EC"
+    assert told["procseal"]["executable"] == claims.procseal.executable
+
+
+def test_introspection_tells_nothing_of_other_tokens(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    """Not why: of somebody else's, of an expired one, of one that was never issued."""
+    token = token_of(player, process)
+    other = register(verifier, party.door, "other", "https://other.example.org")
+    header, payload, signature = token.split(".")
+    forged = f"{header}.{payload}.{signature[:-2]}AA"
+    inactive = {"active": False}
+    assert other.introspect(token) == inactive
+    assert [party.introspect(one) for one in ("", "junk", forged, "é" * 9)] == [inactive] * 4
+    verifier.watch(1)
+    verifier.time = player.claims(process).expires
+    assert party.introspect(token) == inactive
+
+
+def test_tokens_before_a_renewal_stay_what_they_are(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    first = token_of(player, process)
+    verifier.wait(301)
+    player.attest()
+    second = token_of(player, process)
+    assert first != second
+    assert (party.state(first), party.state(second)) == (VALID, VALID)
+    player.service.gone(player.node.gone(process))
+    assert (party.state(first), party.state(second)) == (REVOKED, REVOKED)
+
+
+# Revocation (RFC 7009)
+
+
+def test_a_relying_party_that_may_ends_a_credential(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    neighbour: SimulatedProcess,
+    party: Party,
+) -> None:
+    token = token_of(player, process)
+    able = register(verifier, party.door, "able", player.node.audience, may_revoke=True)
+    form = {"token": token, "token_type_hint": "access_token"}
+    assert able.post("/v1/revoke", form) == (200, {})
+    assert party.state(token) == REVOKED
+    assert party.state(token_of(player, neighbour)) == VALID
+    assert causes(verifier) == [Cause.RELYING_PARTY]
+    assert verifier.ledger()[-1].body["by"] == "able"
+    assert able.post("/v1/revoke", form) == (200, {})
+    assert able.post("/v1/revoke", {"token": "unknown"}) == (200, {})
+    assert causes(verifier) == [Cause.RELYING_PARTY]
+
+
+def test_others_end_none(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    assert refused(party.post("/v1/revoke", {"token": token})) == (
+        403, "relying-party.may-not-revoke",
+    )  # fmt: skip
+    other = register(verifier, party.door, "other", "https://other.example.org", may_revoke=True)
+    assert refused(other.post("/v1/revoke", {"token": token})) == (
+        403, "relying-party.of-another-audience",
+    )  # fmt: skip
+    assert party.state(token) == VALID
+
+
+def refused(answer: tuple[int, Any]) -> tuple[int, str]:
+    code, verdict = answer
+    (finding,) = verdict["findings"]
+    return code, finding["reason"]
+
+
+# Who may ask
+
+
+@pytest.mark.parametrize("path", ["/v1/introspect", "/v1/revoke", "/v1/misuse"])
+def test_nobody_asks_without_a_name_and_its_secret(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party, path: str
+) -> None:
+    form = {"token": token_of(player, process), "misuse": MISUSES[0]}
+    unknown = 401, "relying-party.unknown"
+    register(verifier, party.door, "other", player.node.audience, may_revoke=True)
+    for name, secret in (
+        ("ledger", "x"), ("ledger", ""), ("", ""), ("nobody", party.secret),
+        ("other", party.secret), ("ledger", party.secret + "A"),
+    ):  # fmt: skip
+        assert refused(Party(verifier, party.door, name, secret).post(path, form)) == unknown
+    for header in (
+        "",
+        "Basic",
+        "Basic !",
+        "Basic bGVkZ2Vy",
+        "Bearer x",
+        "Basic \xff",
+        "Basic w6k6",
+    ):
+        assert refused(party.post(path, form, Authorization=header)) == unknown
+    headers = {"Content_Type": FORM}
+    code, _ = party.door.request("POST", path, urlencode(form).encode(), **headers)
+    assert code == 401
+    assert party.state(form["token"]) == VALID
+
+
+def test_a_removed_party_and_one_with_a_new_secret(
+    verifier: RunningVerifier, party: Party, process: SimulatedProcess, player: Player
+) -> None:
+    form = {"token": token_of(player, process)}
+    again = register(verifier, party.door, "ledger", player.node.audience)
+    assert refused(party.post("/v1/introspect", form))[0] == 401
+    assert again.introspect(form["token"])["active"]
+    assert verifier.operators.relying_party_remove("ledger")["name"] == "ledger"
+    assert refused(again.post("/v1/introspect", form))[0] == 401
+    with pytest.raises(Unfit):
+        verifier.operators.relying_party_remove("ledger")
+    assert [kind for kind in verifier.kinds() if kind.startswith("relying-party")] == [
+        Kind.RELYING_PARTY_ADDED, Kind.RELYING_PARTY_ADDED, Kind.RELYING_PARTY_REMOVED,
+    ]  # fmt: skip
+
+
+def test_the_secret_is_kept_nowhere(verifier: RunningVerifier, party: Party) -> None:
+    (told,) = verifier.operators.relying_party_list()
+    assert set(told) == {"name", "audience", "may_revoke", "added"}
+    files = [one for one in verifier.config.state.iterdir() if one.is_file()]
+    assert files
+    assert not any(party.secret.encode() in one.read_bytes() for one in files)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"token",
+        b"tokens=a",
+        b"token=a&token=b",
+        b"token=%ff",
+        b"token=\xff",
+        b"&".join([b"token=a", *(b"f%d=1" % number for number in range(20))]),
+    ],
+)
+def test_a_form_has_one_token(party: Party, body: bytes) -> None:
+    assert party.post("/v1/introspect", body)[0] == 400
+
+
+def test_a_form_is_a_form(party: Party) -> None:
+    json_ = {"Content_Type": "application/json"}
+    assert party.post("/v1/introspect", b'{"token": "a"}', **json_)[0] == 400
+    assert party.post("/v1/introspect", b"token=" + b"a" * (32 << 10))[0] == 413
+
+
+# The lists
+
+
+def test_every_token_has_a_place_of_its_own_that_nobody_can_guess(
+    player: Player, verifier: RunningVerifier
+) -> None:
+    new = [player.node.new_process() for _ in range(30)]
+    player.attest(new)
+    places = [player.claims(one).status for one in new]
+    assert len(set(places)) == 30
+    assert {one.uri for one in places} == {f"{verifier.config.issuer}/v1/status/1"}
+    indexes = [one.index for one in places]
+    assert indexes != sorted(indexes)
+    assert max(indexes) - min(indexes) > 30
+    assert max(indexes) < LIST_ENTRIES
+
+
+def test_a_half_full_list_is_followed_by_another(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = token_of(player, process)
+    monkeypatch.setattr("verifier.store.LIST_ENTRIES", 4)
+    others = [player.node.new_process() for _ in range(4)]
+    player.attest(others)
+    numbers = [int(player.claims(one).status.uri.rsplit("/", 1)[1]) for one in others]
+    assert numbers == [1, 2, 2, 3]
+    player.service.gone(player.node.gone(others[0]))
+    assert party.state(token_of(player, others[1])) == VALID
+    assert party.state(token_of(player, others[0])) == REVOKED
+    assert party.state(first) == VALID
+    verifier.restart()
+    with verifier.service.transaction() as transaction:
+        assert transaction.newest_status_list() == 3
+
+
+@pytest.mark.parametrize("number", ["0", "2", "00", "-1", "x", "1" * 19, "9" * 18])
+def test_there_is_no_other_list(party: Party, process: SimulatedProcess, number: str) -> None:
+    assert process
+    assert party.door.request("GET", f"/v1/status/{number}")[0] == 404
+
+
+def test_a_list_lives_for_an_interval_and_tells_nothing_of_valid_tokens(
+    player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    found = party.list_of(token_of(player, process))
+    assert found.ttl == timedelta(seconds=30)
+    assert found.expires - found.issued == timedelta(hours=1)
+    assert found.statuses == bytes(LIST_ENTRIES // 4)
