@@ -202,9 +202,14 @@ def _status(arguments: argparse.Namespace) -> int:
     lines = [
         f"node       {found['node']}, boot {found['boot']}",
         f"evidence   {accepted}, {found['rounds']} rounds; {findings}",
+        f"verifier   {found['verifier']}, last answer {found['last_answer'] or 'none yet'}",
+        f"next       in {found['next_round_seconds']} s",
         f"processes  {found['processes']}, peers by {found['peer_proof']}",
         "TPM        " + ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
-        *(f"  pid {one['pid']:<8} {one['level']:<4} {one['id']}" for one in found["yours"]),
+        *(
+            f"  pid {one['pid']:<8} {one['level']:<4} {one['id']}, lease {one['lease_seconds']} s"
+            for one in found["yours"]
+        ),
     ]
     _tell(found, "\n".join(lines), arguments)
     return YES if found["accepted"] else NO

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from datetime import UTC, datetime
 from typing import Self, TypeVar
 
 import aiohttp
@@ -30,10 +31,12 @@ class Verifier:
     """The verifier at `url`, whose certificate one of the CAs in `ca_file` signed."""
 
     def __init__(self, url: str, *, ca_file: str, timeout_seconds: float) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._tls = ssl.create_default_context(cafile=ca_file)
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._session: aiohttp.ClientSession | None = None
+        self.last_answer: datetime | None = None
+        """When it last answered, a refusal being an answer too."""
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._tls, limit=8)
@@ -67,7 +70,7 @@ class Verifier:
 
     async def _request(self, method: str, route: str, body: bytes | None = None) -> bytes:
         assert self._session is not None
-        url = self._url + route
+        url = self.url + route
         try:
             async with self._session.request(
                 method, url, data=body, headers={"Content-Type": CBOR}, allow_redirects=False
@@ -81,9 +84,11 @@ class Verifier:
         if len(content) > MOST_ANSWER_BYTES:
             raise Unreachable(f"{url}: an answer of more than {MOST_ANSWER_BYTES} bytes")
         if status == 200:  # noqa: PLR2004
+            self.last_answer = datetime.now(UTC)
             return content
         findings = _findings(content)
         if status in (400, 403, 413) and findings:
+            self.last_answer = datetime.now(UTC)
             raise Refused(findings)
         raise Unreachable(f"{url}: status {status}")
 

@@ -22,6 +22,7 @@ from attestor.instance import Instance
 from attestor.look import Executed, Glance, NoLook, TooSlow
 from attestor.looker import Looker
 from attestor.measurement_list import ListUnreadable, MeasurementList
+from attestor.pauses import Pauses
 from attestor.reasons import Local, refuse
 from attestor.subject import (
     CHANGED,
@@ -67,6 +68,7 @@ NODE_UNKNOWN = "node.unknown"
 CHALLENGE = "challenge."
 """Reasons of the verifier's that say nothing about trust."""
 
+FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 10.0
 """Between two tries to reach the verifier, where the interval is not longer anyway."""
 READY_SECONDS = 30
@@ -132,6 +134,8 @@ class Collector:
     known: dict[bytes, Subject] = field(default_factory=dict)
     """Accepted processes by the Name of their key."""
     rounds: int = 0
+    due: float = 0.0
+    """When the next round begins at the latest, on the monotonic clock."""
     findings: tuple[Finding, ...] = ()
     """Why the node was last refused; empty when it was accepted."""
     _waiting: dict[bytes, Waiting] = field(default_factory=dict)
@@ -194,19 +198,21 @@ class Collector:
 
     async def run(self) -> None:
         """Start a round at every interval, and at once when somebody waits for one."""
-        pause = 1.0
+        pauses = Pauses(
+            first_seconds=FIRST_PAUSE_SECONDS,
+            longest_seconds=max(self.interval_seconds, LONGEST_PAUSE_SECONDS),
+        )
         while True:
             # From start to start: an interval is what the operator is promised.
-            due = time.monotonic() + self.interval_seconds
+            self.due = time.monotonic() + self.interval_seconds
             delay = 0.0
             try:
                 await self.round()
-                pause = 1.0
+                pauses.after_success()
             except Unreachable as error:
-                log.warning("%s; trying again in %.0f s", error, pause)
-                longest = max(self.interval_seconds, LONGEST_PAUSE_SECONDS)
-                delay, pause = pause, min(2 * pause, longest)
-                due = time.monotonic() + delay
+                delay = pauses.after_failure()
+                log.warning("%s; trying again in %.0f s", error, delay)
+                self.due = time.monotonic() + delay
             except (TpmFailed, ListUnreadable, Malformed, OSError) as error:
                 log.error("no evidence: %s: %s", type(error).__name__, error)  # noqa: TRY400
                 self._refuse_all([Finding(reason=str(Local.TPM), what=str(error))])
@@ -217,7 +223,7 @@ class Collector:
                 delay = self.interval_seconds
             await asyncio.sleep(delay)
             if not (self._waiting or self._refreshes):
-                await self._pause(due - time.monotonic())
+                await self._pause(self.due - time.monotonic())
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()

@@ -5,6 +5,7 @@ import logging
 
 from attestor.client import Unreachable, Verifier
 from attestor.instance import Instance
+from attestor.pauses import Pauses
 from credential import Malformed, Refused
 from evidence.messages import Gone, GoneAnswer, GoneProcess
 
@@ -33,17 +34,16 @@ class Farewells:
 
     async def run(self) -> None:
         """Tell, for as long as the attestor runs."""
-        pause = FIRST_PAUSE_SECONDS
+        pauses = Pauses(first_seconds=FIRST_PAUSE_SECONDS, longest_seconds=LONGEST_PAUSE_SECONDS)
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self.tell()
-                pause = FIRST_PAUSE_SECONDS
+                pauses.after_success()
             except Unreachable as error:
                 log.warning("not told that %d processes are gone: %s", len(self._gone), error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(pauses.after_failure())
                 self._wake.set()
 
     async def tell(self) -> None:

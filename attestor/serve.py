@@ -247,6 +247,7 @@ class _Daemon:
     async def _status(self, peer: Peer) -> str:
         """Return what the attestor is doing; of processes, each user sees its own."""
         collector = self.collector
+        answered = self.verifier.last_answer
         operations = await self.workers.tpm.run(lambda one: dict(one.operations))
         status = {
             "node": self.config.node,
@@ -256,6 +257,9 @@ class _Daemon:
             "rounds": collector.rounds,
             "accepted": collector.is_accepted,
             "findings": [str(one.reason) for one in collector.findings],
+            "verifier": self.verifier.url,
+            "last_answer": answered.isoformat(timespec="seconds") if answered else "",
+            "next_round_seconds": max(0, round(collector.due - time.monotonic())),
             "tpm_operations": operations,
             "processes": len(collector.known),
             "yours": [
@@ -274,6 +278,7 @@ def _describe(subject: Subject) -> dict[str, object]:
         "id": claims.id if claims else "",
         "level": claims.procseal.level if claims else "",
         "expires": claims.expires.isoformat() if claims else "",
+        "lease_seconds": round(subject.lease_seconds),
     }
 
 

@@ -114,6 +114,11 @@ class Subject:
         """What people read of it."""
         return f"pid {self.core.pid}, uid {self.core.uid}"
 
+    @property
+    def lease_seconds(self) -> float:
+        """How long proofs are still made without a new word of the verifier's."""
+        return max(0.0, self._lease_until - boot_seconds())
+
     def own_secrets(self) -> Secrets:
         """Return the keys; raise Refused where they are forgotten, which can be at any time."""
         if self.secrets is None:

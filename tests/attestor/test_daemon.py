@@ -5,7 +5,10 @@ import os
 import random
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,33 @@ def test_the_token_is_renewed_without_the_tpm(world: World) -> None:
     assert rounds <= done["quote"] <= rounds + 1
 
 
+KEY_OPERATIONS = ("create", "load", "certify_creation", "activate_credential")
+SESSION = {
+    "context_load", "context_save", "flush_context", "start_auth_session", "policy_secret",
+    "policy_auth_value", "policy_command_code", "pcr_read",
+}  # fmt: skip
+"""What opens, loads and reads, and uses no key but the endorsement hierarchy's auth."""
+
+
+def test_a_new_process_costs_three_key_operations_and_an_interval_one_quote(world: World) -> None:
+    """Create with load, certify, activate; a round has one quote whatever the processes."""
+    before = world.status()
+    with ExitStack() as stack:
+        puppets = [stack.enter_context(world.start_puppet()) for _ in range(5)]
+        for puppet in puppets:
+            assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
+        for puppet in puppets:
+            assert isinstance(puppet.prove(AUDIENCE), local.Proof)
+        world.wait_until(lambda: world.status()["rounds"] > before["rounds"] + 3, "more rounds")
+        after = world.status()
+    done = Counter(after["tpm_operations"])
+    done.subtract(before["tpm_operations"])
+    assert {name: done[name] for name in KEY_OPERATIONS} == dict.fromkeys(KEY_OPERATIONS, 5)
+    rounds = after["rounds"] - before["rounds"]
+    assert rounds <= done["quote"] <= rounds + 1
+    assert {name for name, count in (+done).items()} == {*KEY_OPERATIONS, "quote", *SESSION}
+
+
 def test_status(world: World) -> None:
     with world.start_puppet() as puppet:
         assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
@@ -103,6 +133,11 @@ def test_status(world: World) -> None:
         assert (found["node"], found["accepted"], found["findings"]) == (NODE, True, [])
         (mine,) = [one for one in found["yours"] if one["pid"] == puppet.pid]
         assert (mine["id"], mine["level"], mine["binding"]) == (ATTACHED_ID, "lab", "attached")
+        assert 290 < mine["lease_seconds"] <= 300
+        assert found["verifier"] == f"https://127.0.0.1:{world.port}"
+        assert found["next_round_seconds"] <= 1
+        age = datetime.now(UTC) - datetime.fromisoformat(found["last_answer"])
+        assert age < timedelta(seconds=30)
         told = world.attestor("status", "--json", user=1)
         assert json.loads(told.stdout)["yours"] == []
         assert "eyJ" not in told.stdout
@@ -134,6 +169,13 @@ def test_the_lease_ends_while_the_verifier_is_away(own_world: World) -> None:
         assert isinstance(puppet.prove(AUDIENCE), local.Proof)
         time.sleep(SHORT_LEASE_SECONDS)
         assert reasons(puppet.prove(AUDIENCE)) == ["local.lease-ended"]
+        first = world.status()
+        (mine,) = first["yours"]
+        assert (mine["lease_seconds"], mine["id"]) == (0, SHORT_ID)
+        world.wait_until(lambda: world.status()["rounds"] > first["rounds"], "another try")
+        later = world.status()
+        assert later["last_answer"] == first["last_answer"] != ""
+        assert 0 <= later["next_round_seconds"] <= 10
         with world.running("verifier"):
             world.wait_until(
                 lambda: isinstance(puppet.prove(AUDIENCE), local.Proof), "a lease again"
