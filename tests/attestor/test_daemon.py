@@ -160,6 +160,7 @@ def test_another_attestor_beside_it(world: World) -> None:
         assert isinstance(puppet.obtain(world.socket, ATTACHED_ID), local.Credential)
 
 
+@pytest.mark.attack(number=129, attacker="the network", asset="the access")
 def test_the_lease_ends_while_the_verifier_is_away(own_world: World) -> None:
     world = own_world
     with world.start_puppet() as puppet:

@@ -4,76 +4,25 @@ The verifier is asked over its door. Its clock is in the test's hand: what happe
 happens in the second in which it is due.
 """
 
-import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import pytest
 
-from credential import Keys, status, wit
-from credential.status import Status
-from tests.open_doors import Door, open_doors
+from credential import wit
+from tests.open_doors import open_doors
+from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, TRUST_DOMAIN, SimulatedNode, SimulatedProcess, sha256
+from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess, sha256
 from verifier import Rejected
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
 from verifier.operators import Unfit
 from verifier.store import LIST_ENTRIES
-
-VALID, REVOKED, SUSPENDED = "valid", "revoked", "suspended"
-FORM = "application/x-www-form-urlencoded"
-_STATES = {
-    (True, Status.VALID): VALID,
-    (False, Status.INVALID): REVOKED,
-    (False, Status.SUSPENDED): SUSPENDED,
-}
-
-
-@dataclass
-class Party:
-    """A relying party: it asks the verifier about tokens, with its name and secret."""
-
-    verifier: RunningVerifier
-    door: Door
-    name: str
-    secret: str
-
-    def post(self, path: str, fields: Any, **headers: str) -> tuple[int, Any]:  # noqa: ANN401
-        basic = base64.b64encode(f"{self.name}:{self.secret}".encode()).decode()
-        given = {"Content_Type": FORM, "Authorization": f"Basic {basic}", **headers}
-        body = fields if isinstance(fields, bytes) else urlencode(fields).encode()
-        code, answer = self.door.request("POST", path, body, **given)
-        return code, json.loads(answer)
-
-    def introspect(self, token: str) -> Any:  # noqa: ANN401
-        code, answer = self.post("/v1/introspect", {"token": token})
-        assert code == 200
-        return answer
-
-    def list_of(self, token: str) -> status.StatusList:
-        """Return the list that the token names, fetched from the path that its uri has."""
-        place = wit.read(token, self.keys).status
-        code, body = self.door.request("GET", urlsplit(place.uri).path)
-        assert code == 200
-        found = status.read(body.decode(), self.keys)
-        assert found.uri == place.uri
-        assert found.issued == self.verifier.time
-        return found
-
-    @property
-    def keys(self) -> Keys:
-        return Keys.read(self.door.request("GET", "/v1/keys")[1], trust_domain=TRUST_DOMAIN)
-
-    def state(self, token: str) -> str:
-        """Return what becomes of the token now: both sources have to agree."""
-        told = self.list_of(token).at(wit.read(token, self.keys).status.index)
-        return _STATES[(self.introspect(token)["active"], told)]
 
 
 @pytest.fixture
@@ -118,21 +67,6 @@ def neighbour(player: Player, process: SimulatedProcess) -> SimulatedProcess:
 def party(verifier: RunningVerifier, node: SimulatedNode) -> Iterator[Party]:
     with open_doors(verifier.service) as door:
         yield register(verifier, door, "ledger", node.audience)
-
-
-def register(
-    verifier: RunningVerifier,
-    door: Door,
-    name: str,
-    audience: str,
-    **more: Any,  # noqa: ANN401
-) -> Party:
-    told = verifier.operators.relying_party_add(name, audience, **more)
-    return Party(verifier, door, name, told["secret"])
-
-
-def token_of(player: Player, process: SimulatedProcess) -> str:
-    return player.tokens[process.key_name][2]
 
 
 def causes(verifier: RunningVerifier) -> list[str]:
