@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from swtpm.kernels import Kernel
 from swtpm.payload import Payload
 from swtpm.programs import BUILD, say
 from verifier import client
+from verifier.init import fill
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = Path(sys.executable).parent
@@ -54,6 +55,8 @@ class World:
     machine: VirtualMachine
     manufacturer: Manufacturer
     recorder: Recorder
+    verifier_port: int
+    """Where the verifier listens on the host."""
     ledger_port: int
     """Where the relying party listens on the host."""
     golden: int = 0
@@ -64,13 +67,19 @@ class World:
     @classmethod
     @contextmanager
     def build(
-        cls, *, kernel: str, firmware: bool = False, append: str = "", minimum: str = "lab"
+        cls,
+        *,
+        kernel: str,
+        firmware: bool = False,
+        append: str = "",
+        minimum: str = "lab",
+        options: Mapping[str, str | int] | None = None,
     ) -> Iterator["World"]:
         """Set everything up, let scenes be played, and end what was started.
 
         With `firmware` the machine boots a signed image through UEFI firmware; `append` goes to
         the end of the kernel's command line. `minimum` is the level that the payment program must
-        have, and that the relying party asks for.
+        have, and that the relying party asks for; `options` are the verifier's.
         """
         directory = BUILD / "demo"
         shutil.rmtree(directory, ignore_errors=True)
@@ -81,6 +90,7 @@ class World:
             tpm = manufacturer.make_tpm(directory / "tpm")
             say("a verifier, its CA and its inventory")
             config = _make_verifier(directory, manufacturer, tpm)
+            config.write_text(fill(config.read_text(), options or {}))
             port = stack.enter_context(_running("verifier", directory, _serve(config)))
             _load_policy(config, kernel, minimum)
             keys = directory / "verifier"
@@ -119,6 +129,7 @@ class World:
                 machine=boot(append),
                 manufacturer=manufacturer,
                 recorder=recorder,
+                verifier_port=port,
                 ledger_port=ledger_port,
             )
             stack.callback(world.switch_off)

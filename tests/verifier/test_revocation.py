@@ -539,7 +539,7 @@ def test_nobody_asks_without_a_name_and_its_secret(
         ("ledger", "x"), ("ledger", ""), ("", ""), ("nobody", party.secret),
         ("other", party.secret), ("ledger", party.secret + "A"),
     ):  # fmt: skip
-        assert refused(Party(verifier, party.door, name, secret).post(path, form)) == unknown
+        assert refused(Party(party.door, name, secret).post(path, form)) == unknown
     for header in (
         "",
         "Basic",
@@ -647,10 +647,12 @@ def test_there_is_no_other_list(party: Party, process: SimulatedProcess, number:
     assert party.door.request("GET", f"/v1/status/{number}")[0] == 404
 
 
-def test_a_list_lives_for_an_interval_and_tells_nothing_of_valid_tokens(
-    player: Player, process: SimulatedProcess, party: Party
+def test_a_list_is_of_now_and_tells_nothing_of_valid_tokens(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
 ) -> None:
+    verifier.wait(7)
     found = party.list_of(token_of(player, process))
+    assert found.issued == verifier.time
     assert found.ttl == timedelta(seconds=30)
     assert found.expires - found.issued == timedelta(hours=1)
     assert found.statuses == bytes(LIST_ENTRIES // 4)

@@ -1,0 +1,262 @@
+"""Every cause for which a credential ends, on a real kernel: within its stated time, told by both.
+
+One machine with kernel 6.12 and the demo's world, whose node brings evidence every 2 s. The
+verifier is asked as relying parties ask it: introspection and the status list have to agree. The
+node's drift comes last, since nothing but a reboot cures it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from credential import wit
+from demo.world import INTERVAL_SECONDS, NODE, World
+from tests.attacks.test_binding import (
+    AUDIENCE,
+    ID,
+    PATH,
+    SOCKET,
+    WORKLOAD,
+    MachinePuppet,
+    granted,
+    sha256,
+)
+from tests.attestor.puppets import build, reasons
+from tests.open_doors import Door, trusting
+from tests.relying_party import REVOKED, SUSPENDED, VALID, Party
+from verifier.ledger import Cause
+from verifier.policy import ReferenceSet
+from verifier.reference import encode_reference
+
+pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
+
+EXIT_SECONDS = 1.0
+EXEC_SECONDS = 2.0
+DRIFT_SECONDS = INTERVAL_SECONDS + 1.0
+"""The evidence that shows it, and the time in which that is collected, sent and judged."""
+AT_ONCE_SECONDS = 1.0
+SUSPEND_AFTER, LATE_AFTER = 5, 10
+SILENCE_SECONDS = SUSPEND_AFTER * INTERVAL_SECONDS + 2.0
+"""A sweep every second, and times in whole ones."""
+TOO_OLD_SECONDS = LATE_AFTER * INTERVAL_SECONDS + 2.0
+PATIENCE_SECONDS = 60
+
+SIGNAL_ATTESTOR = """\
+for one in /proc/[0-9]*; do
+    case $(tr '\\0' ' ' <$one/cmdline) in *"attestor serve "*) kill -%s ${one#/proc/} ;; esac
+done
+"""
+
+
+@dataclass
+class Scene:
+    """The machine, and a relying party of the puppet's audience."""
+
+    world: World
+    party: Party
+    program: bytes
+
+    def put(self, kind: str, text: str) -> None:
+        """Have an operator put a document."""
+        document = self.world.directory / f"puppet-{kind}.toml"
+        document.write_text(text)
+        self.world.operator(kind, "put", str(document))
+
+    def put_policy(self, *, workload: str = WORKLOAD) -> None:
+        """What the verifier accepts when nothing is wrong."""
+        known = ReferenceSet(name="puppet", files={"usr/bin/puppet": (sha256(self.program),)})
+        self.put("reference", encode_reference(known))
+        self.put("workload", workload)
+
+    def signal_attestor(self, name: str) -> None:
+        self.world.machine.run(SIGNAL_ATTESTOR % name).check()
+
+    def seconds_until(self, token: str, state: str) -> float:
+        """Return how long it takes until the verifier says so, in both ways."""
+        started = time.monotonic()
+        while (found := self.party.state(token)) != state:
+            waited = time.monotonic() - started
+            assert waited < PATIENCE_SECONDS, f"{found} for {waited:.0f} s, not {state}"
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def cause(self, token: str) -> str:
+        jti = wit.read_unverified(token).jti
+        found = self.world.operator("credential", "list", "--all")
+        return next(str(one["cause"]) for one in found if one["jti"] == jti)
+
+    def demand_end(
+        self, token: str, happens: Callable[[], object], *, seconds: float, cause: Cause
+    ) -> None:
+        """Let something happen, after which the token has to be revoked in time, for this cause."""
+        assert self.seconds_until(token, VALID) < PATIENCE_SECONDS
+        happens()  # how long the test takes to make it happen says nothing of the verifier
+        waited = self.seconds_until(token, REVOKED)
+        assert self.cause(token) == cause
+        assert waited <= seconds, f"{waited:.1f} s"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    program = build(tmp_path_factory.mktemp("programs") / "puppet").read_bytes()
+    options: dict[str, str | int] = {
+        "interval": f"{INTERVAL_SECONDS}s", "suspend_after": SUSPEND_AFTER,
+        "late_after": LATE_AFTER,
+    }  # fmt: skip
+    with World.build(kernel="6.12", options=options) as world:
+        tls = trusting(world.config.parent / "ca.pem")
+        tls.check_hostname = False  # the certificate is for verifier.lab
+        told = world.operator("relying-party", "add", "ledger", AUDIENCE, "--may-revoke")
+        party = Party(Door(world.verifier_port, tls), "ledger", told["secret"])
+        scene = Scene(world, party, program)
+        scene.put_policy()
+        world.machine.put(PATH, program, mode=0o755)
+        yield scene
+
+
+@pytest.fixture
+def puppet(scene: Scene) -> Iterator[MachinePuppet]:
+    with MachinePuppet(scene.world) as one:
+        yield one
+
+
+@pytest.fixture
+def token(puppet: MachinePuppet) -> str:
+    return granted(puppet.obtain(SOCKET, ID)).token
+
+
+def test_exit(scene: Scene, puppet: MachinePuppet, token: str) -> None:
+    scene.demand_end(token, puppet.end, seconds=EXIT_SECONDS, cause=Cause.EXITED)
+
+
+def test_hanging_up(scene: Scene, puppet: MachinePuppet, token: str) -> None:
+    """Nobody can use the credential any more."""
+    scene.demand_end(token, lambda: puppet.tell("close"), seconds=EXIT_SECONDS, cause=Cause.EXITED)
+
+
+def test_exec(scene: Scene, puppet: MachinePuppet, token: str) -> None:
+    """The kernel tells nobody; the attestor looks after memories five times a second."""
+    scene.demand_end(
+        token, lambda: puppet.tell(f"exec {PATH}"), seconds=EXEC_SECONDS, cause=Cause.EXECUTED
+    )
+
+
+def test_drift_of_the_process(scene: Scene, puppet: MachinePuppet, token: str) -> None:
+    """Its text is no longer its file's."""
+    scene.demand_end(token, lambda: puppet.tell("poke"), seconds=DRIFT_SECONDS, cause=Cause.REFUSED)
+
+
+def test_an_operator(scene: Scene, token: str) -> None:
+    jti = wit.read_unverified(token).jti
+    scene.demand_end(
+        token,
+        lambda: scene.world.operator("credential", "revoke", jti),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.OPERATOR,
+    )
+
+
+def test_a_relying_party(scene: Scene, token: str) -> None:
+    scene.demand_end(
+        token,
+        lambda: scene.party.post("/v1/revoke", {"token": token}),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.RELYING_PARTY,
+    )
+
+
+def test_a_withdrawn_reference_value(scene: Scene, token: str) -> None:
+    other = ReferenceSet(name="puppet", files={"usr/bin/puppet": (sha256(b"another"),)})
+    scene.demand_end(
+        token,
+        lambda: scene.put("reference", encode_reference(other)),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.REFERENCE_WITHDRAWN,
+    )
+    scene.put_policy()
+    wait_for_acceptance(scene)
+
+
+def wait_for_acceptance(scene: Scene) -> None:
+    """Wait until the node is accepted again: while the puppet was unknown, it was not."""
+    World.wait(
+        lambda: any(one["accepted"] for one in scene.world.operator("node", "list")),
+        PATIENCE_SECONDS,
+        "the node to be accepted",
+    )
+
+
+def test_a_changed_workload(scene: Scene, token: str) -> None:
+    scene.demand_end(
+        token,
+        lambda: scene.put_policy(workload=WORKLOAD.replace('["post"]', '["read"]')),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.WORKLOAD_CHANGED,
+    )
+    scene.put_policy()
+
+
+def test_a_removed_workload(scene: Scene, token: str) -> None:
+    scene.demand_end(
+        token,
+        lambda: scene.world.operator("workload", "remove", ID),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.WORKLOAD_REMOVED,
+    )
+    scene.put_policy()
+
+
+def test_a_report_of_misuse(scene: Scene, puppet: MachinePuppet) -> None:
+    scene.put_policy(workload=WORKLOAD.replace("[[use]]", 'on_misuse = "revoke"\n[[use]]'))
+    token = granted(puppet.obtain(SOCKET, ID)).token
+    scene.demand_end(
+        token,
+        lambda: scene.party.post("/v1/misuse", {"token": token, "misuse": "proof.missing"}),
+        seconds=AT_ONCE_SECONDS,
+        cause=Cause.MISUSED,
+    )
+    scene.put_policy()
+
+
+def test_silence(scene: Scene, puppet: MachinePuppet, token: str) -> None:
+    """Suspended; given back when the node speaks again; revoked when it does not."""
+    scene.seconds_until(token, VALID)
+    scene.signal_attestor("STOP")
+    assert scene.seconds_until(token, SUSPENDED) <= SILENCE_SECONDS
+    assert scene.cause(token) == Cause.LATE
+    scene.signal_attestor("CONT")
+    scene.seconds_until(token, VALID)
+    scene.signal_attestor("STOP")
+    assert scene.seconds_until(token, REVOKED) <= TOO_OLD_SECONDS
+    assert scene.cause(token) == Cause.TOO_OLD
+    scene.signal_attestor("CONT")
+    World.wait(lambda: not holds(scene), PATIENCE_SECONDS, "the attestor to forget the keys")
+    assert reasons(puppet.prove(AUDIENCE))
+
+
+def holds(scene: Scene) -> bool:
+    """Say whether the attestor holds a credential of the puppet's user."""
+    told = scene.world.machine.run("attestor status --json", user="payments", timeout=60)
+    return bool(json.loads(told.output)["yours"])
+
+
+def test_the_status_that_the_attestor_shows(scene: Scene, puppet: MachinePuppet) -> None:
+    granted(puppet.obtain(SOCKET, ID))
+    told = scene.world.machine.run("attestor status", user="payments", timeout=60).output
+    assert NODE in told
+    for word in ("last answer 20", "next ", "lease ", "quote ", "certify_creation "):
+        assert word in told, told
+
+
+def test_z_drift_of_the_node(scene: Scene, token: str) -> None:
+    """An unknown program runs as root."""
+    scene.world.machine.run("cp /usr/bin/true /root/unknown && echo >>/root/unknown").check()
+    scene.demand_end(
+        token,
+        lambda: scene.world.machine.run("/root/unknown").check(),
+        seconds=DRIFT_SECONDS,
+        cause=Cause.NODE_REFUSED,
+    )
