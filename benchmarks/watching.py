@@ -2,7 +2,7 @@
 
 python -m benchmarks.watching [--processes N] [--intervals N]
 
-Real daemon, real processes of a dozen mapped files, a software TPM (not counted), a real verifier
+Real daemon, real processes of several mapped files, a software TPM (not counted), a real verifier
 (neither). Needs root, as the attestor's looks at other users' processes do here. Exit 1 where it
 takes more than MOST_PERCENT of a core.
 """
@@ -29,7 +29,7 @@ INTERVALS = 2
 MOST_PERCENT = 5.0
 AT_ONCE = 16
 """Puppets that ask for their credential at a time."""
-LIBRARIES = ("-lssl", "-lcrypto", "-lz", "-lm", "-lresolv", "-lnsl", "-lutil", "-ldl", "-lrt")
+LIBRARIES = ("-lssl", "-lcrypto", "-lz", "-lm")
 KNOWN = ("/usr/bin/openssl", "/usr/bin/python3")
 """Programs whose libraries the verifier knows besides, and with them the puppet's."""
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
