@@ -18,6 +18,7 @@ from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import TRUST_DOMAIN, SimulatedProcess
 
 VALID, REVOKED, SUSPENDED = "valid", "revoked", "suspended"
+DISAGREEING = "disagreeing"
 FORM = "application/x-www-form-urlencoded"
 _STATES = {
     (True, Status.VALID): VALID,
@@ -60,9 +61,9 @@ class Party:
         return Keys.read(self.door.request("GET", "/v1/keys")[1], trust_domain=TRUST_DOMAIN)
 
     def state(self, token: str) -> str:
-        """Return what becomes of the token now: both sources have to agree."""
+        """Return what becomes of the token now; DISAGREEING where the two say different things."""
         told = self.list_of(token).at(wit.read(token, self.keys).status.index)
-        return _STATES[(self.introspect(token)["active"], told)]
+        return _STATES.get((self.introspect(token)["active"], told), DISAGREEING)
 
 
 def register(

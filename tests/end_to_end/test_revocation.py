@@ -8,6 +8,7 @@ node's drift comes last, since nothing but a reboot cures it.
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -71,8 +72,14 @@ class Scene:
         self.put("reference", encode_reference(known))
         self.put("workload", workload)
 
-    def signal_attestor(self, name: str) -> None:
-        self.world.machine.run(SIGNAL_ATTESTOR % name).check()
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Stop the attestor, whatever it is doing, for the time of the block."""
+        self.world.machine.run(SIGNAL_ATTESTOR % "STOP").check()
+        try:
+            yield
+        finally:
+            self.world.machine.run(SIGNAL_ATTESTOR % "CONT").check()
 
     def seconds_until(self, token: str, state: str) -> float:
         """Return how long it takes until the verifier says so, in both ways."""
@@ -224,15 +231,13 @@ def test_a_report_of_misuse(scene: Scene, puppet: MachinePuppet) -> None:
 def test_silence(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     """Suspended; given back when the node speaks again; revoked when it does not."""
     scene.seconds_until(token, VALID)
-    scene.signal_attestor("STOP")
-    assert scene.seconds_until(token, SUSPENDED) <= SILENCE_SECONDS
-    assert scene.cause(token) == Cause.LATE
-    scene.signal_attestor("CONT")
+    with scene.silence():
+        assert scene.seconds_until(token, SUSPENDED) <= SILENCE_SECONDS
+        assert scene.cause(token) == Cause.LATE
     scene.seconds_until(token, VALID)
-    scene.signal_attestor("STOP")
-    assert scene.seconds_until(token, REVOKED) <= TOO_OLD_SECONDS
-    assert scene.cause(token) == Cause.TOO_OLD
-    scene.signal_attestor("CONT")
+    with scene.silence():
+        assert scene.seconds_until(token, REVOKED) <= TOO_OLD_SECONDS
+        assert scene.cause(token) == Cause.TOO_OLD
     World.wait(lambda: not holds(scene), PATIENCE_SECONDS, "the attestor to forget the keys")
     assert reasons(puppet.prove(AUDIENCE))
 
