@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attestor.look import is_alive
 from attestor.subject import EXECUTED, EXITED, Subject
 
-EXEC_SECONDS = 0.2
+EXEC_SECONDS = 0.5
 """How often memories are looked after. The kernel tells of exits at once, of execs never."""
 
 OnEnd = Callable[[Subject, str], None]

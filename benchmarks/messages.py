@@ -13,6 +13,7 @@ from benchmarks.refusing import Group
 from credential import Malformed as CredentialMalformed
 from credential import Refused, Seen, check
 from evidence import Evidence, tpm
+from evidence.certificate import Certificate
 from evidence.messages import Enrol, SignedMessage
 from tests.credential import world as relying
 from tests.simulated_node import (
@@ -24,6 +25,7 @@ from tests.simulated_node import (
     private_key,
     sha256,
 )
+from verifier.endorsement import Trust
 from verifier.enrolment import judge_enrolment
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference, read_reference
@@ -183,7 +185,7 @@ def _enrol(message: bytes) -> object:
         holder=None,
         ek_holder="",
         inventory=frozenset(),
-        roots=(MANUFACTURER.root(),),
+        trust=Trust(roots=(Certificate.decode(MANUFACTURER.root()),)),
         require_certificate=True,
         now=NOW,
     )
@@ -245,6 +247,7 @@ def _check(token: str, proof: str | None) -> bool:
             now=relying.NOW,
             seen=Seen(),
             minimum="L2",
+            status=relying.LISTS,
         )
     except (Refused, CredentialMalformed):
         return False

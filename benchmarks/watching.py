@@ -19,9 +19,8 @@ from pathlib import Path
 
 from credential import local
 from swtpm import Manufacturer
-from tests.attestor import world as worlds
 from tests.attestor.puppets import SOURCE, LocalPuppet
-from tests.attestor.world import ATTACHED_ID, World, open_world
+from tests.attestor.world import ATTACHED_ID, OTHERS, World, open_world
 
 PROCESSES = 200
 INTERVAL_SECONDS = 30
@@ -41,8 +40,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--intervals", type=int, default=INTERVALS)
     arguments = parser.parse_args(argv)
-    worlds.build = _build
-    worlds.OTHERS = (*worlds.OTHERS, *KNOWN)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         manufacturer = Manufacturer.at(directory / "manufacturer")
@@ -51,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
                 manufacturer,
                 manufacturer.make_tpm(directory / "tpm"),
                 interval=f"{INTERVAL_SECONDS}s",
+                make_puppet=_build,
+                others=(*OTHERS, *KNOWN),
                 user_requests_per_minute=60_000,
                 most_user_waiting=4 * AT_ONCE,
             )
@@ -103,9 +102,7 @@ def _measure(world: World, intervals: int) -> float:
 def _cpu_seconds(pid: int) -> dict[int, float]:
     """Return the CPU seconds so far of a process and its descendants, by pid (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    found = {pid: (int(fields[11]) + int(fields[12])) / KNOWN = ("/usr/bin/openssl", "/usr/bin/python3")
-"""Programs whose libraries the verifier knows besides, and with them the puppet's."""
-TICKS_PER_SECOND}
+    found = {pid: (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND}
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             found |= _cpu_seconds(int(child))

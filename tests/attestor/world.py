@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +70,9 @@ class World:
     directory: Path
     tcti: str
     port: int = 0
+    make_puppet: Callable[[Path], Path] = build
+    others: Sequence[str] = OTHERS
+    """Programs that are known besides, and with them their libraries."""
     puppet: Path = field(init=False)
     records: list[Record] = field(default_factory=list)
     attestor_pid: int = 0
@@ -78,7 +81,7 @@ class World:
     def __post_init__(self) -> None:
         self.directory.chmod(0o755)
         (self.directory / "programs").mkdir()
-        self.puppet = build(self.directory / "programs" / "puppet")
+        self.puppet = self.make_puppet(self.directory / "programs" / "puppet")
 
     @property
     def socket(self) -> Path:
@@ -155,8 +158,8 @@ class World:
 
     def files(self) -> dict[str, bytes]:
         """Return what is measured: path and digest."""
-        names = {str(self.puppet): self.puppet, **{name: Path(name) for name in OTHERS}}
-        for name in OTHERS:
+        names = {str(self.puppet): self.puppet, **{name: Path(name) for name in self.others}}
+        for name in self.others:
             told = subprocess.run(["ldd", name], capture_output=True, text=True, check=True)
             names.update({word: Path(word) for word in told.stdout.split() if word.startswith("/")})
         return {name: sha256(path.read_bytes()) for name, path in names.items()}
@@ -265,22 +268,31 @@ class World:
 
 
 @contextmanager
-def open_world(
+def open_world(  # noqa: PLR0913 - what a test may want otherwise
     manufacturer: Manufacturer,
     tpm: SoftwareTpm,
     *,
     interval: str = "1s",
     extended: bytes = b"",
+    make_puppet: Callable[[Path], Path] = build,
+    others: Sequence[str] = OTHERS,
     **more: Any,  # noqa: ANN401
 ) -> Iterator[World]:
     """Start everything, and end it with the block.
 
-    `extended` is what somebody extended PCR 15 with before; `more` is configuration.
+    `extended` is what somebody extended PCR 15 with before; `make_puppet` makes the program at a
+    path, `others` are known besides; `more` is configuration.
     """
     with ExitStack() as ends:
         directory = Path(mkdtemp(prefix="procseal-"))
         ends.callback(shutil.rmtree, directory)
-        world = World(directory, ends.enter_context(tpm), port=free_port())
+        world = World(
+            directory,
+            ends.enter_context(tpm),
+            port=free_port(),
+            make_puppet=make_puppet,
+            others=others,
+        )
         ends.callback(lambda: print(world.log()))
         world.boot()
         if extended:

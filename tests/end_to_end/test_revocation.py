@@ -145,7 +145,7 @@ def test_hanging_up(scene: Scene, puppet: MachinePuppet, token: str) -> None:
 
 
 def test_exec(scene: Scene, puppet: MachinePuppet, token: str) -> None:
-    """The kernel tells nobody; the attestor looks after memories five times a second."""
+    """The kernel tells nobody; the attestor looks after memories twice a second."""
     scene.demand_end(
         token, lambda: puppet.tell(f"exec {PATH}"), seconds=EXEC_SECONDS, cause=Cause.EXECUTED
     )
