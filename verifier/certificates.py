@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evidence import Malformed
-from evidence.certificate import Certificate, trim
+from evidence.certificate import STORED, Certificate, trim
 from verifier.reasons import Finding, Reason, label, printable
 
 MOST_FILE_BYTES = 1 << 20
 """Of one file, which may be a bundle of many in PEM."""
 
-_BEGIN = b"-----BEGIN"
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_DER = (b"\x30\x81", b"\x30\x82", STORED)
+"""How a certificate in DER begins, or the content of an NV index: PEM in one of its names is not
+to be taken for it."""
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----")
 
 
@@ -62,14 +65,18 @@ def read_file(path: Path) -> tuple[bytes, ...]:
         data = file.read(MOST_FILE_BYTES + 1)
     if len(data) > MOST_FILE_BYTES:
         raise Malformed(f"expected at most {MOST_FILE_BYTES} bytes")
-    found = tuple(trim(one) for one in (_pem(data) if _BEGIN in data else (data,)))
+    is_pem = _BEGIN in data and not data.startswith(_DER)
+    found = tuple(trim(one) for one in (_pem(data) if is_pem else (data,)))
     if not all(found) or not found:
         raise Malformed("expected a certificate, got none")
     return found
 
 
 def _pem(data: bytes) -> Iterator[bytes]:
-    for text in _PEM.findall(data):
+    texts = _PEM.findall(data)
+    if len(texts) != data.count(_BEGIN):
+        raise Malformed("expected each certificate in PEM to be whole")
+    for text in texts:
         try:
             yield base64.b64decode(b"".join(text.split()), validate=True)
         except binascii.Error as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 from cryptography.x509.oid import ObjectIdentifier as Oid
 
@@ -46,7 +47,7 @@ from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
 from verifier.boot_policy import read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.case import Document, Exported, Head, _signed_text, digest_of
-from verifier.certificates import read_folder
+from verifier.certificates import read_file, read_folder
 from verifier.config import Config, Misconfigured
 from verifier.event_log import judge_event_log
 from verifier.explanation import State, explain
@@ -262,6 +263,22 @@ def test_101_odd_files_among_certificates_are_findings_and_obeyed_by_no_terminal
     assert done.returncode == YES, done.stderr
     assert b"\x1b" not in done.stdout
     assert b"a\\udcff\\x1b[2J" in done.stdout
+
+
+@pytest.mark.attack(number=101, attacker=FILES, asset="the makers' word")
+def test_101_text_in_a_certificate_is_not_taken_for_another_one(tmp_path: Path) -> None:
+    """Whoever looks at the file with another tool sees the outer one."""
+    inner, path = found("inner"), tmp_path / "root"
+    pem = x509.load_der_x509_certificate(inner.der).public_bytes(serialization.Encoding.PEM)
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, pem.decode(), _validate=False)
+    outer = found(x509.Name([unit]))
+    path.write_bytes(outer.der)
+    assert read_file(path) == (outer.der,)
+    path.write_bytes(b"what it is:\n" + pem + pem)
+    assert read_file(path) == (inner.der, inner.der)
+    path.write_bytes(pem + pem.partition(b"-----END")[0])
+    with pytest.raises(Malformed, match="whole"):
+        read_file(path)
 
 
 @pytest.mark.parametrize("content", ["0704", "0107", "07ff", "07"])
