@@ -24,7 +24,7 @@ META = "linux-image-cloud-amd64"
 
 CONCRETE = r"linux-image-(\d\S*)-cloud-amd64"
 
-PARTS = r"linux-(?:binary|modules)-\d\S*"
+PARTS = r"linux-(?:binary|modules)-\d\S*-cloud-amd64"
 """Packages of which newer kernels consist; the one named linux-image is empty then."""
 
 NEEDED = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_console")
@@ -95,15 +95,20 @@ class Offer:
     @property
     def series(self) -> tuple[int, ...]:
         """The first two numbers."""
-        return self._numbers[:2]
+        return self.numbers[:2]
 
     @property
     def rank(self) -> tuple[object, ...]:
         """What orders kernels: by series, the newest released one of each last."""
-        return (self.series, self.is_released, self._numbers)
+        return (self.series, self.is_released, self.numbers)
+
+    def precedes(self, other: "Offer") -> bool:
+        """Whether this one of two suites' is taken: a released one, then the newer."""
+        return (self.is_released, self.numbers) > (other.is_released, other.numbers)
 
     @property
-    def _numbers(self) -> tuple[int, ...]:
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of the version."""
         return tuple(int(number) for number in re.findall(r"\d+", self.version))
 
 
@@ -174,21 +179,35 @@ def _lists(build: Path, *, is_refreshed: bool) -> Apt:
 
 
 def _read_offers(apt: Apt) -> Iterator[Offer]:
-    """Yield each kernel once, of the first of its suites; no package that only names others."""
+    """Yield each kernel that is whole on the mirror, once, of the first of its suites."""
+    everything = apt.offers(rf"{CONCRETE}|{PARTS}")
+    there = {(package, version) for package, version, _ in everything}
     found: dict[str, Offer] = {}
-    for package, version, suite in apt.offers(CONCRETE):
+    for package, version, suite in everything:
+        if not re.fullmatch(CONCRETE, package):
+            continue
         name = package.removeprefix("linux-image-").removesuffix("-cloud-amd64")
         one = Offer(name=name, package=package, version=version, suite=suite)
-        if name not in found or (one.is_released, one.rank) > (
-            found[name].is_released, found[name].rank,
-        ):  # fmt: skip
+        if name not in found or one.precedes(found[name]):
             found[name] = one
+    names = (one.package for one in found.values())
+    depends = {(package, version): text for package, version, text in apt.depends(*names)}
+    parted: list[str] = []
     for one in sorted(found.values(), key=lambda one: one.rank):
-        # 7.3 is a kernel of its own in experimental; elsewhere a series' name is a meta package.
-        if one.name.count(".") > 1 or not re.search(
-            CONCRETE, apt.depends(one.package, one.version)
-        ):
+        needs = depends.get((one.package, one.version), "")
+        if re.search(CONCRETE, needs):
+            continue  # it names another image: the meta package of a series
+        if there.issuperset(_parts(needs)):
             yield one
+        else:
+            parted.append(one.name)
+    if parted:
+        say(f"no longer whole on the mirror: {', '.join(parted)}")
+
+
+def _parts(depends: str) -> list[tuple[str, str]]:
+    """Return (package, version) of what a kernel consists of besides its own package."""
+    return re.findall(rf"({PARTS}) \(= (\S+?)\)", depends)
 
 
 def _unpack(name: str, package: str, version: str, apt: Apt, build: Path) -> Kernel:
@@ -197,8 +216,9 @@ def _unpack(name: str, package: str, version: str, apt: Apt, build: Path) -> Ker
         return kernel
     say(f"kernel {name}: {package} {version}")
     kernel.root.mkdir(parents=True, exist_ok=True)
-    for part in (package, *re.findall(rf"({PARTS}) \(=", apt.depends(package, version))):
-        archive = apt.fetch(part, version, kernel.root / "package")
+    parts = _parts(dict(apt.versions(package)).get(version, ""))
+    for part, its_version in ((package, version), *parts):
+        archive = apt.fetch(part, its_version, kernel.root / "package")
         extract(archive, kernel.root)
         archive.unlink()
     kernel.stamp.write_text(f"{package} {version}\n")

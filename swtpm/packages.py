@@ -91,15 +91,16 @@ class Apt:
 
     def versions(self, package: str) -> tuple[tuple[str, str], ...]:
         """Return (version, value of Depends) of a package, newest first."""
-        text = self._run("apt-cache", "show", package)
-        return tuple(
-            (_field("Version", stanza), _field("Depends", stanza))
-            for stanza in text.strip().split("\n\n")
-        )
+        return tuple((version, depends) for _, version, depends in self.depends(package))
 
-    def depends(self, package: str, version: str) -> str:
-        """Return the value of Depends of one version of a package."""
-        return dict(self.versions(package)).get(version, "")
+    def depends(self, *packages: str) -> tuple[tuple[str, str, str], ...]:
+        """Return (package, version, value of Depends) of each version of packages."""
+        if not packages:
+            return ()
+        return tuple(
+            (_field("Package", stanza), _field("Version", stanza), _field("Depends", stanza))
+            for stanza in self._run("apt-cache", "show", *packages).strip().split("\n\n")
+        )
 
     def offers(self, pattern: str) -> tuple[tuple[str, str, str], ...]:
         """Return (package, version, suite) of packages whose whole name fits, newest first."""
