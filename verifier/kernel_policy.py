@@ -2,6 +2,10 @@
 
 What the kernel does not measure is in no list, so a list says something only under a known
 policy. The kernel measures the policy's file when it is loaded by path.
+
+Kernels from 6.15 on measure what the initramfs runs too, and it runs before it loads the policy.
+Where a boot policy holds, that initramfs is a known one (link 3), so what it ran may stand first,
+as long as it is known (link 5).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,9 +43,11 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
     if not places:
         raise _missing(measured)
     index = places[0]
-    early = list(islice(_files(measured[1:index]), MOST_EXAMPLES))
+    known_boot_register = policy.execute_register if boot.policy else None
+    before = [one for one in measured[1:index] if one.register != known_boot_register]
+    early = list(islice(_files(before), MOST_EXAMPLES))
     if early or measured[index].template == BUFFER_TEMPLATE:
-        expected = "boot_aggregate and critical data only before the kernel policy"
+        expected = "before the kernel policy critical data only, or the programs of a known boot"
         found = ", ".join(early) or "the kernel policy as critical data"
         raise reject(Reason.KERNEL_POLICY_LATE, f"record {index}", expected=expected, found=found)
     again = (

@@ -34,7 +34,7 @@ from tests.simulated_boot import (
     variable,
     without,
 )
-from tests.simulated_node import SimulatedNode, sha256
+from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, make_record, sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from tests.verifier.test_case import exported
 from verifier import Accepted, NodeVerdict, Reason, Rejected
@@ -432,6 +432,37 @@ def test_the_credential_says_l1(
     assert player.claims(other).procseal.level == "L1"
     row = [one for one in running.ledger() if one.kind == "evidence.accepted"][-1]
     assert row.body["boot_policy"] == "as-booted"
+
+
+def run_early(node: SimulatedNode, contents: bytes, *, register: int = 10) -> None:
+    """Let the initramfs run a program before it loads the kernel policy."""
+    early = make_record("/init", sha256(contents), register=register)
+    node.relist([*node.records[:2], early, *node.records[2:]])
+
+
+def test_045_a_known_boot_may_run_known_programs_before_the_kernel_policy(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """As kernels from 6.15 on show it."""
+    run_early(node, SYSTEM_FILES[LIBC])
+    assert judge(node, verifier).boot_policy == "as-booted"
+
+
+@pytest.mark.attack(number=45, attacker=ROOT, asset=BOOT, level="L1")
+def test_045_a_known_boot_that_ran_something_unknown_before_the_kernel_policy(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    run_early(node, b"unknown")
+    assert why(node, verifier) == {Reason.LIST_UNKNOWN}
+
+
+@pytest.mark.attack(number=45, attacker=ROOT, asset=BOOT, level="L1")
+@pytest.mark.parametrize("register", [12, 13])
+def test_045_a_known_boot_whose_list_was_begun_under_another_kernel_policy(
+    node: SimulatedNode, verifier: SimulatedVerifier, register: int
+) -> None:
+    run_early(node, SYSTEM_FILES[LIBC], register=register)
+    assert why(node, verifier) == {Reason.KERNEL_POLICY_LATE}
 
 
 @attack

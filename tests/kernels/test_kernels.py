@@ -33,8 +33,8 @@ WITHOUT_IMA = (5, 10)
 MEASURES_INITRAMFS = (6, 15)
 """From this series on, the rules that are built in measure what runs in memory (`ima_policy=tcb`).
 
-So the programs of the initramfs stand before the kernel policy that they load, which is refused
-as evidence for now.
+So the programs of the initramfs stand before the kernel policy that they load: evidence only where
+a boot policy holds (`verifier.kernel_policy`).
 """
 
 REFUSED = {"ima-buf": frozenset({Reason.BOOT_AGGREGATE_MISSING})}
