@@ -13,6 +13,10 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,16 +25,22 @@ from credential import Malformed as CredentialMalformed
 from credential import crypto as credential_crypto
 from credential import keys as credential_keys
 from credential.members import to_json
-from evidence import Challenge, Malformed, cbor
+from evidence import Challenge, Malformed, cbor, tpm
+from evidence.certificate import Certificate
 from evidence.event_log import EventLog
+from evidence.file_signature import OVER_DIGEST, OVER_FILE_ID, FileSignature
 from evidence.ima import LIST_HASHES, Record, read_records
 from evidence.shapes import Message
 from tests.evidence import shapes
 from tests.evidence.test_event_log import agile_logs, sha1_logs
 from tests.evidence.test_ima_templates import records as template_records
+from tests.makers import Maker, certify, distinguished, found
 from tests.shared_vectors import VECTORS, expected
+from tests.simulated_boot import COMMAND_LINE, boot_grub, boot_uki, log_of
 from tests.simulated_node import NOW, SimulatedNode, make_challenge
 from tests.simulated_node import private_key as simulated_key
+from verifier.boot_policy import read_boot_policy
+from verifier.boot_policy_maker import make_boot_policy
 from verifier.case import (
     Document,
     Exported,
@@ -43,7 +53,8 @@ from verifier.case import (
 )
 from verifier.keys import SigningKey
 from verifier.node import Measured
-from verifier.policy import Policy
+from verifier.policy import BootPolicy, Policy, Signer
+from verifier.reference import read_signer
 from verifier.workload import EXAMPLE
 
 MESSAGES: tuple[type[Message], ...] = shapes.MESSAGES
@@ -153,6 +164,145 @@ def event_logs() -> Iterator[bytes]:
                 yield part
 
 
+def boot_logs() -> Iterator[bytes]:
+    """Yield the logs of boots in their forms, good and bad."""
+    boots = (boot_uki(), boot_uki("init=/bin/sh"), boot_grub(), boot_uki()[:-3])
+    for boot in boots:
+        yield log_of(boot).encode()
+        yield replace(log_of(boot), padding=b"\xff" * 16).encode()
+    yield from event_logs()
+
+
+@cache
+def boot_policy() -> BootPolicy:
+    """Return the policy that accepts the boots of both forms."""
+    logs = [log_of(boot_uki())]
+    return make_boot_policy("fuzz", logs, command_lines=[COMMAND_LINE])
+
+
+# Certificates, keys and signatures
+
+DIGESTS = {"sha256": b"2" * 32, "sha512": b"5" * 64}
+
+
+@cache
+def maker() -> Maker:
+    """Return the maker whose word counts."""
+    return found("Fuzz TPMs")
+
+
+@cache
+def ek_certificate() -> Certificate:
+    """Return the certificate of an EK that it has made."""
+    return Certificate.decode(certify(maker()))
+
+
+def certificates() -> Iterator[bytes]:
+    """Yield certificates of EKs and CAs, good and bad, with what vendors put around them."""
+    ek = certify(maker())
+    yield from (ek, maker().der, found("Intermediate", maker()).der)
+    yield b"\x10\x01\x00" + len(ek).to_bytes(2, "big") + b"\x10\x02" + ek + b"\xff" * 20
+    name = x509.DirectoryName(distinguished("Permitted"))
+    limits = x509.NameConstraints(permitted_subtrees=[name], excluded_subtrees=[name])
+    yield found("Constrained", maker(), more=[(limits, True)]).der
+    yield certify(maker(), end=NOW.replace(year=2021))
+    yield b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(ek) + b"-----END CERTIFICATE-----\n"
+    for pattern in ("keylime/certs/*.der", "hirs/certs/*", "go-tpm-tools/certificates/*.pem"):
+        for path in sorted(VECTORS.glob(pattern)):
+            data = path.read_bytes()
+            for one in _from_pem(data) if data.startswith(b"-----") else (data,):
+                if len(one) <= MOST_BYTES // 2:
+                    yield one
+
+
+def _from_pem(data: bytes) -> Iterator[bytes]:
+    for part in data.split(b"-----BEGIN CERTIFICATE-----")[1:]:
+        yield base64.b64decode(part.partition(b"-----END")[0])
+
+
+def enrolments() -> Iterator[bytes]:
+    """Yield introductions."""
+    simulated = node()
+    key = simulated.tpm.ek_key.public_key()
+    issuer = found("Intermediate", maker())
+    good = {"ek_certificate": certify(maker(), key)}
+    chained = {"ek_certificate": certify(issuer, key), "ek_intermediates": (issuer.der,)}
+    for changes in (good, chained, {"ek_certificate": b""}, {"ak_public": b""}, {"node": "A b"}):
+        yield simulated.enrol_message(**(good | changes)).encode()
+
+
+def public_keys() -> Iterator[bytes]:
+    """Yield keys in PEM, of good kinds and others."""
+    for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1(), ec.SECP256K1()):
+        yield _pem(ec.derive_private_key(7, curve).public_key())
+    for bits in (1024, 2048):
+        modulus = (1 << bits) - 159
+        yield _pem(rsa.RSAPublicNumbers(65537, modulus).public_key())
+
+
+def _pem(key: Any) -> bytes:  # noqa: ANN401 - of any kind
+    return bytes(
+        key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+@cache
+def signer() -> Signer:
+    """Return somebody whose files are known."""
+    pem = _pem(simulated_key("signer").public_key()).decode()
+    return read_signer(
+        f"version = 1\nkind = 'signer'\nname = 'v'\nkeys = [{json.dumps(pem)}]\npaths = ['usr/']\n"
+    )
+
+
+_VERSIONS = ((OVER_DIGEST, False), (OVER_FILE_ID, False), (OVER_FILE_ID, True))
+
+
+def file_signatures() -> Iterator[bytes]:
+    """Yield signatures of each version."""
+    (key,) = signer().keys
+    for algorithm, digest in DIGESTS.items():
+        for version, is_verity in (
+            (OVER_DIGEST, False),
+            (OVER_FILE_ID, False),
+            (OVER_FILE_ID, True),
+        ):
+            bare = FileSignature(
+                is_verity=is_verity,
+                version=version,
+                algorithm=algorithm,
+                key_id=key.key_id,
+                signature=b"x",
+            )
+            hash_ = {"sha256": hashes.SHA256(), "sha512": hashes.SHA512()}[algorithm]
+            scheme = ec.ECDSA(Prehashed(hash_), deterministic_signing=True)
+            signature = simulated_key("signer").sign(bare.signed_hash(digest), scheme)
+            yield replace(bare, signature=signature).encode()
+
+
+def quotes() -> Iterator[bytes]:
+    """Yield the files of quotes."""
+    simulated = SimulatedNode()
+    list_ = b"".join(record.encode() for record in simulated.records)
+    ak = simulated.tpm.ak.encode()
+    for registers in (tuple(range(16)), (0, 1, 2, 3, 4, 5, 6, 7, 10), (10,)):
+        values = b"".join(simulated.tpm.registers[one] for one in registers)
+        selection = tpm.PcrSelection(bank=tpm.ALG_SHA256, registers=registers)
+        attested = tpm.Quote(selections=(selection,), digest=hashlib.sha256(values).digest())
+        message, signature = simulated.tpm.attest(attested=attested, extra_data=b"n" * 32)
+        yield cbor.encode([message, signature, ak, b"n" * 32, list_, simulated.boot_log])
+        yield cbor.encode([message, signature, ak, b"n" * 32, list_, b""])
+        yield cbor.encode([message, signature, ak, b"n" * 32, b"", b""])
+    for path in sorted(VECTORS.glob("generated-swtpm/*.quote")):
+        signature_path = path.with_suffix(".sig")
+        key_path = path.with_name(path.name.split(".")[0] + ".ak.tpm2b_public")
+        if signature_path.is_file() and key_path.is_file():
+            files = [one.read_bytes() for one in (path, signature_path, key_path)]
+            yield cbor.encode([*files, bytes.fromhex("00112233445566778899aabbccddeeff"), b"", b""])
+
+
 # TPM structures
 
 
@@ -228,13 +378,15 @@ def records() -> tuple[Record, ...]:
 @cache
 def policy() -> Policy:
     """Return the policy that accepts it."""
-    return SimulatedNode().policy()
+    simulated = SimulatedNode()
+    booted = read_boot_policy(simulated.boot_policy_toml())
+    return simulated.policy(boot_policies=(booted,))
 
 
 @cache
 def challenge() -> Challenge:
     """Return what it is asked."""
-    return make_challenge(node().name)
+    return make_challenge(node().name, wants_boot_log=True)
 
 
 def document(kind: str, text: str) -> Document:
@@ -318,6 +470,13 @@ def documents() -> Iterator[bytes]:
     simulated = node()
     yield from (text.encode() for text in simulated.reference_toml())
     yield simulated.workload_toml().encode()
+    yield simulated.boot_policy_toml().encode()
+    pem = _pem(simulated_key("signer").public_key()).decode()
+    yield (
+        f"version = 1\nkind = 'signer'\nname = 'v'\nkeys = ['''\n{pem}''']\npaths = ['usr/', 'x']\n"
+        f"revoked = ['sha256:{'0' * 64}']\nnodes = ['n']\n"
+    ).encode()
+    yield b'version = 1\nreject = ["ima-list.violation"]\n'
     yield (
         b'version = 1\nname = "a"\nsource = "b"\nnodes = ["n"]\n[files]\n'
         b'"etc/x" = ["sha256:%s", "sha256:%s"]\n' % (b"0" * 64, b"1" * 64)

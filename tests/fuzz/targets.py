@@ -5,6 +5,7 @@ accepts has to encode to the same bytes again. `seeds` are inputs to start from,
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -14,13 +15,18 @@ from credential import jws as credential_jws
 from credential.keys import Keys
 from credential.reasons import Malformed as CredentialMalformed
 from evidence import Body, Challenge, Evidence, Malformed, cbor, tpm
+from evidence.certificate import split, trim
 from evidence.event_log import EventLog, Variable
+from evidence.file_signature import FileSignature
 from evidence.ima import LIST_HASHES, hash_of, read_measurement, read_records, read_values
 from evidence.ima_ascii import read_ascii_records, template_hash_width
-from evidence.messages import quote_binding
+from evidence.messages import Enrol, quote_binding
 from tests.fuzz import seeds
 from verifier import crypto, plain
 from verifier.appraisal import appraise
+from verifier.boot_log import demand_sound, judge_boot
+from verifier.boot_policy import encode_boot_policy, read_boot_policy
+from verifier.boot_tools import event_log_json
 from verifier.bounds import demand_bounded
 from verifier.case import (
     Exported,
@@ -31,10 +37,16 @@ from verifier.case import (
     policy_of,
     read_measured,
 )
+from verifier.certificates import _pem
 from verifier.check_log import check_log
+from verifier.check_quote import REQUESTS, QuoteFiles, check_quote, read_policy, tolerate
+from verifier.endorsement import Trust, name_text, read_ek_certificate, verify_endorsement
+from verifier.enrolment import judge_enrolment
 from verifier.event_log import judge_event_log
+from verifier.file_signature import VERITY, verify_file_signature
+from verifier.node import Measured
 from verifier.reasons import Finding, Reason, Rejected
-from verifier.reference import encode_reference, read_reference
+from verifier.reference import encode_reference, read_reference, read_reference_value
 from verifier.verdict import Refused as RefusedProcess
 from verifier.workload import read_workload
 
@@ -148,13 +160,24 @@ def read_event_log(data: bytes) -> None:
             continue
 
 
+def judge_boot_log(data: bytes) -> None:
+    """Judge the bytes as the log of a boot, by a policy, and tell what its events are about."""
+    log = EventLog.decode(data)
+    json.dumps(event_log_json(log, judge_event_log(log), ()), ensure_ascii=False).encode()
+    findings = judge_boot(demand_sound(log), seeds.boot_policy())
+    _demand_judged(findings)
+    if findings:
+        raise Rejected(findings)
+
+
 # TPM structures
 
 
 def read_tpm_structure(data: bytes) -> None:
     """Read the bytes as each structure."""
     structures = (tpm.Attest, tpm.Signature, tpm.Public, tpm.CreationData)
-    first_accepted(data, [lambda it, kind=kind: _round_trip(kind, it) for kind in structures])
+    parsers = [lambda it, kind=kind: _round_trip(kind, it) for kind in structures]
+    first_accepted(data, [*parsers, tpm.Public.decode_sized])
 
 
 def _round_trip(kind: type, data: bytes) -> None:
@@ -162,7 +185,111 @@ def _round_trip(kind: type, data: bytes) -> None:
     demand_same(value.encode(), data)
     if isinstance(value, tpm.Public):
         crypto.spki(value)
+        crypto.public_key(value)
         tpm.qualify(value.qualified_name(value.name()), value.name())
+
+
+# Certificates, keys and signatures
+
+
+def read_certificate(data: bytes) -> None:
+    """Read the bytes as a certificate, and judge it as an EK's and as a CA's."""
+    for text in _pem(data):
+        trim(text)
+    split(data)
+    certificate = read_ek_certificate(trim(data))
+    demand_same(certificate.der, trim(data))
+    crypto.certified_spki(certificate.spki)
+    crypto.is_for_oaep_only(certificate.spki)
+    name_text(certificate.subject).encode()
+    maker = seeds.maker()
+    for leaf, others in ((certificate, ()), (seeds.ek_certificate(), (certificate,))):
+        roots = (maker.certificate, *others)
+        try:
+            verify_endorsement(leaf, trust=Trust(roots=roots, intermediates=others), at=seeds.NOW)
+        except Rejected as rejected:
+            _demand_judged(rejected.findings)
+
+
+def read_enrolment(data: bytes) -> None:
+    """Judge the bytes as the introduction of a node."""
+    trust = Trust(roots=(seeds.maker().certificate,))
+    try:
+        judge_enrolment(
+            Enrol.decode(data),
+            holder=None,
+            ek_holder="",
+            inventory=frozenset(),
+            trust=trust,
+            require_certificate=True,
+            now=seeds.NOW,
+        )
+    except Rejected as rejected:
+        _demand_judged(rejected.findings)
+        raise
+
+
+def read_key(data: bytes) -> None:
+    """Read the bytes as a public key in PEM."""
+    key = crypto.pem_key(data)
+    if key is not None:
+        crypto.label_of(key).encode()
+    try:
+        crypto.file_key_id(crypto.file_key(data.decode("utf-8", "surrogateescape")))
+    except ValueError as flaw:
+        if key is None:
+            raise Malformed("no key") from flaw
+
+
+def read_file_signature(data: bytes) -> None:
+    """Read the bytes as security.ima, and judge it as the signature of a file."""
+    demand_same(FileSignature.decode(data).encode(), data)
+    refusals = []
+    for algorithm, digest in seeds.DIGESTS.items():
+        for kind in ("", VERITY):
+            measured = Measured(
+                register=10,
+                algorithm=kind + algorithm,
+                digest=digest,
+                path=b"/usr/bin/x",
+                template="ima-sigv2",
+                signature=data,
+            )
+            try:
+                verify_file_signature(measured, what="fuzz", signers=(seeds.signer(),))
+            except Rejected as rejected:
+                _demand_judged(rejected.findings)
+                refusals.append(rejected)
+            else:
+                return
+    raise refusals[0]
+
+
+def check_quote_files(data: bytes) -> None:
+    """Judge the members of an array as the files of a quote, as they are and signed anew."""
+    match cbor.decode(data):
+        case [bytes(message), bytes(signature), bytes(ak), bytes(nonce), bytes(list_), bytes(log)]:
+            pass
+        case _:
+            raise Malformed("expected six files")
+    given = QuoteFiles(
+        message=message,
+        signature=signature,
+        ak=ak,
+        nonce=nonce,
+        ima_log=list_ or None,
+        event_log=log or None,
+        tolerated=tolerate(asked=REQUESTS),
+    )
+    node = seeds.node()
+    again = replace(given, signature=node.tpm.signature(message), ak=node.tpm.ak.encode())
+    first_accepted(data, [lambda _, files=files: _check_quote(files) for files in (given, again)])
+
+
+def _check_quote(files: QuoteFiles) -> None:
+    checked = check_quote(files)
+    _demand_judged(checked.findings)
+    json.dumps(checked.answer(), ensure_ascii=False).encode()
 
 
 # Messages
@@ -303,13 +430,20 @@ def read_policy_document(data: bytes) -> None:
     """Read the bytes as every kind of document; text may hold what no encoding does."""
     text = data.decode("utf-8", "surrogateescape")
     refusals = []
-    for read in (_read_reference, _read_workload):
+    readers = (
+        _read_reference,
+        _read_workload,
+        _read_boot_policy,
+        read_reference_value,
+        read_policy,
+    )
+    for read in readers:
         try:
             read(text)
         except Rejected as rejected:
             _demand_judged(rejected.findings)
             refusals.append(rejected)
-    if len(refusals) > 1:
+    if len(refusals) == len(_DOCUMENTS):
         raise refusals[0]
 
 
@@ -320,9 +454,24 @@ def _read_reference(text: str) -> None:
     policy_of(seeds.frame(), (seeds.document("reference", text),))
 
 
+def _read_boot_policy(text: str) -> None:
+    policy = read_boot_policy(text)
+    if read_boot_policy(encode_boot_policy(policy)) != policy:
+        raise Unfaithful("expected the same policy")
+
+
 def _read_workload(text: str) -> None:
     read_workload(text)
     digest_of((seeds.document("workload", text),))
+
+
+_DOCUMENTS: tuple[Callable[[str], object], ...] = (
+    _read_reference,
+    _read_workload,
+    _read_boot_policy,
+    read_reference_value,
+    read_policy,
+)
 
 
 # Credentials
@@ -383,6 +532,25 @@ TARGETS = {
     "ima-list-text": Target(run=read_ascii_list, seeds=seeds.ascii_lists),
     "check-log": Target(run=check_list, seeds=seeds.lists),
     "event-log": Target(run=read_event_log, seeds=seeds.event_logs, most_bytes=MORE_BYTES),
+    "boot": Target(
+        run=judge_boot_log,
+        seeds=seeds.boot_logs,
+        refusals=(Malformed, Rejected),
+        most_bytes=MORE_BYTES,
+    ),
+    "certificate": Target(
+        run=read_certificate, seeds=seeds.certificates, refusals=(Malformed, Rejected)
+    ),
+    "enrolment": Target(
+        run=read_enrolment, seeds=seeds.enrolments, refusals=(Malformed, Rejected), is_cbor=True
+    ),
+    "key": Target(run=read_key, seeds=seeds.public_keys),
+    "file-signature": Target(
+        run=read_file_signature, seeds=seeds.file_signatures, refusals=(Malformed, Rejected)
+    ),
+    "check-quote": Target(
+        run=check_quote_files, seeds=seeds.quotes, most_bytes=MORE_BYTES, is_cbor=True
+    ),
     "tpm": Target(run=read_tpm_structure, seeds=seeds.tpm_structures),
     "cbor": Target(run=read_cbor, seeds=seeds.messages, is_cbor=True),
     "message": Target(run=read_message, seeds=seeds.messages, is_cbor=True),
