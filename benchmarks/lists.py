@@ -5,12 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+
 from benchmarks.evidence import World
 from benchmarks.refusing import Group
+from evidence.file_signature import OVER_DIGEST, FileSignature
 from evidence.ima import SHA1_BYTES, Record, encode_values
-from tests.simulated_node import KERNEL_POLICY, make_record, record_of, sha256
+from tests.simulated_node import KERNEL_POLICY, make_record, private_key, record_of, sha256
+from verifier import crypto
 from verifier.check_log import check_log
-from verifier.policy import ReferenceSet
+from verifier.policy import FileKey, ReferenceSet, Signer
 
 Make = Callable[[int], Record]
 """Makes the record of this number."""
@@ -79,6 +85,10 @@ def _tiny(_number: int) -> Record:
 
 def _tiny_elsewhere(_number: int) -> Record:
     return record_of(b"", template="x", register=11)
+
+
+def _short_path(_number: int) -> Record:
+    return record_of(encode_values("n", (b"/\0",)), template="n")
 
 
 def _other_register(number: int) -> Record:
@@ -157,8 +167,16 @@ EXTENDED_SHORT: dict[str, Make] = {
 """The same, of lists whose records are as short as can be."""
 
 
-NOT_FOR_FILES = (_wrong_column, _tiny, _tiny_violation, _tiny_elsewhere)
-"""Makes of records that are the subject of a group of their own: as short as can be."""
+SHAPES: dict[str, Make] = {
+    "of files": known,
+    "of boot aggregates": _aggregate,
+    "of unknown algorithms": partial(_digest, "md6", 16),
+    "of the first template": _legacy,
+    "relabelled as buffers": _wrong_buffer,
+    "with names odd and long": _known_name_long,
+    "as short as can be": _short_path,
+}
+"""Lists in files whose template hashes are right, whatever else they are."""
 
 
 def appraised(size: int) -> Iterator[Group]:
@@ -179,6 +197,64 @@ def appraised(size: int) -> Iterator[Group]:
     bad = {"an unknown file at the end": world.evidence([*users[:-4], _unknown_short(0)])}
     honest = world.evidence([*users, known(0)])
     yield _judged(world, f"evidence with {3 * size} records of users", honest, bad)
+
+
+def signed(size: int) -> Iterator[Group]:
+    """Yield evidence of so many files that nobody knows but who has signed them."""
+    key = private_key("vendor")
+    signer = _signer("vendor", key)
+    world = World(signers=(signer,))
+    signatures = [_sign(key, signer, _evil(one)) for one in range(size)]
+    other = _sign(private_key("other"), signer, _evil(0))
+
+    def make(number: int, signature: bytes) -> Record:
+        return make_record("/" + path_of(number), _evil(number), last=signature)
+
+    good = [make(one, signature) for one, signature in enumerate(signatures)]
+    shapes: dict[str, Make] = {
+        "signatures over another digest": lambda one: make(one, signatures[(one + 1) % size]),
+        "signatures by another key": lambda one: make(one, other),
+        "signatures under an unknown key id": lambda one: make(
+            one, other[:3] + b"none" + other[7:]
+        ),
+        "signatures that are none": lambda one: make(one, bytes(len(other))),
+        "no signatures": lambda one: make(one, b""),
+        "files that may not lie there": lambda one: make_record(
+            f"/home/{path_of(one)[5:]}", _evil(one), last=signatures[one % size]
+        ),
+    }
+    honest = world.evidence(good)
+    bad = {
+        name: world.evidence([shape(one) for one in range(size - 2)])  # signatures differ in length
+        for name, shape in shapes.items()
+    }
+    bad["the last signature wrong"] = world.evidence([*good[:-1], make(size - 1, other)])
+    yield _judged(world, f"evidence with {size} signed files", honest, bad)
+
+
+def _evil(number: int) -> bytes:
+    return sha256(b"signed %d" % number)
+
+
+def _signer(name: str, key: ec.EllipticCurvePrivateKey) -> Signer:
+    pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    spki = crypto.file_key(pem.decode())
+    file_key = FileKey(spki=spki, key_id=crypto.file_key_id(spki))
+    return Signer(name=name, keys=(file_key,), paths=("usr/",), revoked=frozenset())
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, signer: Signer, digest: bytes) -> bytes:
+    """Return security.ima of a file, always of one length."""
+    scheme = ec.ECDSA(Prehashed(hashes.SHA256()), deterministic_signing=True)
+    return FileSignature(
+        is_verity=False,
+        version=OVER_DIGEST,
+        algorithm="sha256",
+        key_id=signer.keys[0].key_id,
+        signature=key.sign(digest, scheme),
+    ).encode()
 
 
 def _judged(world: World, name: str, good: bytes, bad: Mapping[str, bytes]) -> Group:
@@ -216,9 +292,9 @@ def _not_extended(world: World, good: Sequence[Record]) -> dict[str, bytes]:
         "cut by one byte": data[:-1],
         "cut in half": data[:middle],
         "a byte too many": data[: -len(good[-1].encode())] + good[-1].encode()[:-5] + b"\0",
-        "the first bit wrong": _flipped(data, 0),
-        "the last bit wrong": _flipped(data, len(data) - 1),
-        "a bit in the middle wrong": _flipped(data, middle),
+        "the first bit wrong": flipped(data, 0),
+        "the last bit wrong": flipped(data, len(data) - 1),
+        "a bit in the middle wrong": flipped(data, middle),
         "a record left out": encode([*world.node.records[:-2], world.node.records[-1]]),
         "two records in the other order": encode(
             [*world.node.records[:-2], world.node.records[-1], world.node.records[-2]]
@@ -233,52 +309,38 @@ def encode(records: Iterable[Record]) -> bytes:
     return b"".join(record.encode() for record in records)
 
 
-def _flipped(data: bytes, at: int) -> bytes:
+def flipped(data: bytes, at: int) -> bytes:
+    """Return the bytes with another bit at one place."""
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 def checked(size: int) -> Iterator[Group]:
-    """Yield lists in files of so many records, as they are and as short as can be."""
-    good = [known(one) for one in range(size)]
-    data = encode(good)
-    room = len(data) - len(_wrong_column(0).encode())
-    wrong = {
-        "every template hash wrong": encode(map(_wrong_column, range(size))),
-        "every template hash wrong, names odd and long": encode(
-            replace(record, template_hash=b"\1" * SHA1_BYTES)
-            for record in _as_many_as_fit(_known_name_long, len(data))
-        ),
-        "the last template hash wrong": encode([*good[:-1], _wrong_column(size - 1)]),
-        "the first bit of data wrong": _flipped(data, 60),
-        "cut by one byte": data[:-1],
-    }
-    wrong |= {
-        f"{name}, one template hash wrong": encode([*_as_many_as_fit(make, room), _wrong_column(0)])
-        for name, make in EXTENDED.items()
-        if make not in NOT_FOR_FILES
-    }
-    yield Group(
-        name=f"check-log of {size} records",
-        accept=partial(_is_consistent, data),
-        refuse={name: partial(_is_consistent, one) for name, one in wrong.items()}
-        | {"of another bank": partial(_is_consistent, data, "sha256")},
-    )
-    short = [_tiny(one) for one in range(size)]
-    data = encode(short)
-    wrong = {
-        "every template hash wrong": encode(
-            replace(record, template_hash=b"\1" * SHA1_BYTES) for record in short
-        ),
-        "violations and one wrong template hash": encode(
-            [*map(_tiny_violation, range(size - 1)), replace(short[0], template_hash=b"\1" * 20)]
-        ),
-        "cut by one byte": data[:-1],
-    }
-    yield Group(
-        name=f"check-log of {size} records as short as can be",
-        accept=partial(_is_consistent, data),
-        refuse={name: partial(_is_consistent, one) for name, one in wrong.items()},
-    )
+    """Yield lists in files of so many records, of each shape.
+
+    Whatever a list holds is a finding there and no refusal; wrong template hashes refuse.
+    """
+    for shape, make in SHAPES.items():
+        good = [make(one) for one in range(size)]
+        data = encode(good)
+        bad = {
+            "every template hash wrong": encode(map(misstated, good)),
+            "the last template hash wrong": encode([*good[:-1], misstated(good[-1])]),
+            "the first bit of data wrong": flipped(data, len(good[0].encode()) - 1),
+            "cut by one byte": data[:-1],
+        }
+        works = {name: partial(_is_consistent, one) for name, one in bad.items()}
+        if make is known:
+            works["of another bank"] = partial(_is_consistent, data, "sha256")
+        yield Group(
+            name=f"check-log of {size} records, {shape}",
+            accept=partial(_is_consistent, data),
+            refuse=works,
+        )
+
+
+def misstated(record: Record) -> Record:
+    """Return the record with another template hash than that of its data."""
+    return replace(record, template_hash=b"\1" * SHA1_BYTES)
 
 
 def _is_consistent(data: bytes, log_hash: str = "sha1") -> bool:

@@ -56,6 +56,7 @@ def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
     """Yield every group, of each of these sizes where it has sizes."""
     from benchmarks import (  # noqa: PLC0415 - each imports this module
         event_logs,
+        files,
         lists,
         messages,
         processes,
@@ -63,7 +64,9 @@ def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
 
     for size in sizes:
         yield from lists.appraised(size)
+        yield from lists.signed(size // 10)
         yield from lists.checked(size)
+        yield from files.quoted(size)
         yield from event_logs.judged(min(size, MOST_EVENTS))
         yield processes.judged(min(size // 10, processes.MOST_PROCESSES))
     yield from messages.all_groups()

@@ -8,8 +8,9 @@ quote nothing here is proven: anybody can write a list.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from evidence import Malformed
 from evidence.ima import (
@@ -18,6 +19,7 @@ from evidence.ima import (
     LEGACY,
     LIST_HASHES,
     NAME_FIELDS,
+    Digest,
     Record,
     fields_of,
     hash_of,
@@ -168,12 +170,13 @@ class _Check:
             if rest:
                 yield Finding(reason=reason, what="and more", found=f"{rest} more")
 
-    def _find(self, reason: Reason, *, expected: str, found: str = "") -> None:
+    def _find(self, reason: Reason, *, expected: str, found: Callable[[], str] = str) -> None:
+        """Count a finding; `found` is asked only for one that is kept."""
         self.counts[reason] += 1
         kept = self.findings.setdefault(reason, [])
         if len(kept) < MOST_OF_A_KIND:
             what = f"record {self.entries}"
-            kept.append(Finding(reason=reason, what=what, expected=expected, found=found))
+            kept.append(Finding(reason=reason, what=what, expected=expected, found=found()))
 
     def _is_padded_sha1(self, record: Record) -> bool:
         """Judge the template hash; say whether it is SHA-1 and zeros.
@@ -183,8 +186,9 @@ class _Check:
         computed = hash_of(self.log_hash, record.hashed) or b""
         if record.template_hash == computed:
             return False
-        found = record.template_hash.hex()
-        if record.template_hash == record.padded_extension(self.log_hash):
+        found = record.template_hash.hex
+        is_longer = self.log_hash != "sha1"
+        if is_longer and record.template_hash == record.padded_extension(self.log_hash):
             self._find(Reason.LIST_PADDED, expected=self.log_hash, found=found)
             return True
         self._find(Reason.LIST_TEMPLATE_HASH, expected=computed.hex(), found=found)
@@ -194,7 +198,7 @@ class _Check:
         if record.template == LEGACY:
             self._find(Reason.LIST_LEGACY, expected="a template with named digests")
         if fields_of(record.template) is None:
-            found = label(record.template)
+            found = partial(label, record.template)
             self._find(Reason.LIST_TEMPLATE, expected="a known template", found=found)
         elif not record.is_violation:
             self._check_values(record)
@@ -203,8 +207,8 @@ class _Check:
         try:
             values = read_values(record)
         except Malformed as malformed:
-            expected, found = f"data of {label(record.template)}", label(str(malformed))
-            self._find(Reason.LIST_TEMPLATE, expected=expected, found=found)
+            found = partial(label, f"{record.template}: {malformed}")
+            self._find(Reason.LIST_TEMPLATE, expected="data of its template", found=found)
             return
         for name, value in values:
             if name in DIGEST_FIELDS:
@@ -214,7 +218,7 @@ class _Check:
 
     def _check_digest(self, name: str, value: bytes, buffer: bytes | None) -> None:
         digest = read_digest(name, value)
-        found = label(f"{digest.algorithm}:{digest.digest.hex()}")
+        found = partial(_text_of, digest)
         if digest.algorithm not in DIGEST_BYTES:
             expected = f"one of {', '.join(DIGEST_BYTES)}"
             self._find(Reason.LIST_ALGORITHM, expected=expected, found=found)
@@ -232,11 +236,20 @@ class _Check:
             self._find(Reason.BOOT_AGGREGATE_AGAIN, expected=expected)
 
     def _extend(self, record: Record, *, is_as_recorded: bool) -> None:
-        start = b"\xff" if record.register in LOCKED else b"\0"
-        values = self.registers.setdefault(
-            record.register, {bank: start * size for bank, size in BANKS.items()}
-        )
+        if record.register not in self.registers:
+            start = b"\xff" if record.register in LOCKED else b"\0"
+            self.registers[record.register] = {bank: start * BANKS[bank] for bank in BANKS}
+        values = self.registers[record.register]
+        hashed = b"" if record.is_violation else record.hashed
         for bank in self.banks:
-            is_recorded = is_as_recorded and bank == self.log_hash
-            extension = record.template_hash if is_recorded else record.extension(bank)
+            if record.is_violation:
+                extension = b"\xff" * BANKS[bank]
+            elif is_as_recorded and bank == self.log_hash:
+                extension = record.template_hash
+            else:
+                extension = hashlib.new(bank, hashed).digest()
             values[bank] = hashlib.new(bank, values[bank] + extension).digest()
+
+
+def _text_of(digest: Digest) -> str:
+    return label(f"{digest.algorithm}:{digest.digest.hex()}")
