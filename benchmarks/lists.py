@@ -225,7 +225,7 @@ def signed(size: int) -> Iterator[Group]:
     }
     honest = world.evidence(good)
     bad = {
-        name: world.evidence([shape(one) for one in range(size - 2)])  # signatures differ in length
+        name: world.evidence([shape(one) for one in range(size - size // 50 - 2)])
         for name, shape in shapes.items()
     }
     bad["the last signature wrong"] = world.evidence([*good[:-1], make(size - 1, other)])
