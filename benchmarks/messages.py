@@ -11,7 +11,7 @@ from benchmarks.evidence import World
 from benchmarks.junk import broken
 from benchmarks.refusing import Group
 from credential import Malformed as CredentialMalformed
-from credential import Refused, Seen, check
+from credential import Refused
 from evidence import Evidence, tpm
 from evidence.certificate import Certificate
 from evidence.messages import Enrol, SignedMessage
@@ -237,18 +237,7 @@ def credentials() -> Group:
 
 def _check(token: str, proof: str | None) -> bool:
     try:
-        check(
-            token,
-            proof,
-            keys=relying.KEYS,
-            audience=relying.AUDIENCE,
-            method="POST",
-            url=relying.URL,
-            now=relying.NOW,
-            seen=Seen(),
-            minimum="L2",
-            status=relying.LISTS,
-        )
+        relying.accept(token, proof)
     except (Refused, CredentialMalformed):
         return False
     return True

@@ -20,17 +20,19 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from credential import Keys, Procseal, grant, local, wit, wpt
+from credential import Keys, grant, local, wit, wpt
 from credential import Malformed as CredentialMalformed
 from credential import crypto as credential_crypto
 from credential import keys as credential_keys
 from credential.members import to_json
+from credential.status import Status
 from evidence import Challenge, Malformed, cbor, tpm
 from evidence.certificate import Certificate
 from evidence.event_log import EventLog
 from evidence.file_signature import OVER_DIGEST, OVER_FILE_ID, FileSignature
 from evidence.ima import LIST_HASHES, Record, read_records
 from evidence.shapes import Message
+from tests.credential import world as relying
 from tests.evidence import shapes
 from tests.evidence.test_event_log import agile_logs, sha1_logs
 from tests.evidence.test_ima_templates import records as template_records
@@ -506,30 +508,7 @@ def keys() -> Keys:
 
 
 def _claims() -> wit.Claims:
-    return wit.Claims(
-        issuer="https://verifier.example.org",
-        id="spiffe://example.org/payments",
-        issued=NOW,
-        expires=NOW.replace(hour=13),
-        jti="Zm9vYmFyYmF6cXV4MTIzNA",
-        use_key=signing_key().point,
-        procseal=Procseal(
-            level="L2",
-            binding="attached",
-            peer_proof="pidfs",
-            proof_key="attestor",
-            executable="sha256:" + "3f" * 32,
-            set="payments-1.4",
-            node="build-7",
-            boot="41c0a9ce-5a0c-4a6c-8d3f-1b2c3d4e5f60",
-            unit="payments.service",
-            user="payments",
-            audiences=("https://ledger.example.org",),
-            scopes=("post",),
-            evidence="sha256:" + "b0" * 32,
-            ledger=17,
-        ),
-    )
+    return replace(relying.CLAIMS, use_key=signing_key().point)
 
 
 def _payload(text: str) -> bytes:
@@ -541,6 +520,13 @@ def tokens() -> Iterator[bytes]:
     """Yield a token and its payload."""
     token = wit.encode(_claims(), key=private_key(), kid=signing_key().kid)
     yield from (token.encode(), _payload(token))
+
+
+def status_lists() -> Iterator[bytes]:
+    """Yield status lists and their payloads."""
+    for at in (Status.VALID, Status.SUSPENDED):
+        text = relying.make_list(key=private_key(), kid=signing_key().kid, at=at)
+        yield from (text.encode(), _payload(text))
 
 
 def proofs() -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from credential import Refused, grant, local, wit, wpt
+from credential import Refused, grant, local, status, wit, wpt
 from credential import crypto as credential_crypto
 from credential import jws as credential_jws
 from credential.keys import Keys
@@ -482,6 +482,16 @@ def read_token(data: bytes) -> None:
     _read_signed(data, wit.TYPE, lambda text: wit.read(text, seeds.keys()), has_kid=True)
 
 
+def read_status_list(data: bytes) -> None:
+    """Read the bytes as a status list, and as the payload of one."""
+
+    def read(text: str) -> None:
+        found = status.read(text, seeds.keys())
+        found.at(0)
+
+    _read_signed(data, status.TYPE, read, has_kid=True)
+
+
 def read_proof(data: bytes) -> None:
     """Read the bytes as a proof, and as the payload of one."""
     point = credential_crypto.point_of(seeds.private_key())
@@ -572,6 +582,7 @@ TARGETS = {
     ),
     "policy": Target(run=read_policy_document, seeds=seeds.documents, refusals=(Rejected,)),
     "token": Target(run=read_token, seeds=seeds.tokens, refusals=_CREDENTIAL),
+    "status-list": Target(run=read_status_list, seeds=seeds.status_lists, refusals=_CREDENTIAL),
     "proof": Target(run=read_proof, seeds=seeds.proofs, refusals=_CREDENTIAL),
     "grant": Target(run=read_grant, seeds=seeds.grants, refusals=_CREDENTIAL),
     "keys": Target(run=read_keys, seeds=seeds.key_sets, refusals=(CredentialMalformed,)),
