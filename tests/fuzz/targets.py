@@ -571,7 +571,11 @@ TARGETS = {
         run=appraise_body, seeds=seeds.bodies, refusals=(Malformed, Rejected), is_cbor=True
     ),
     "appraise-evidence": Target(
-        run=appraise_evidence, seeds=seeds.evidence, refusals=(Malformed, Rejected), is_cbor=True
+        run=appraise_evidence,
+        seeds=seeds.evidence,
+        refusals=(Malformed, Rejected),
+        most_bytes=MORE_BYTES,
+        is_cbor=True,
     ),
     "case": Target(
         run=read_case,
