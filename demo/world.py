@@ -36,6 +36,8 @@ LEDGER = "https://ledger.lab:8444"
 """The relying party, as its clients know it."""
 
 INTERVAL_SECONDS = 2
+LOOK_SECONDS = 30
+"""The machine is emulated, and whoever runs it may have other work: a look is waited for."""
 START_SECONDS = 90
 CAPABILITIES = ("checkpoint_restore", "dac_read_search", "setgid", "setuid", "sys_ptrace")
 """What the attestor needs to look at processes and to start some."""
@@ -318,9 +320,11 @@ def _payload(keys: Path) -> Payload:
         "verifier": ISSUER,
         "ek": EK,
         "interval": f"{INTERVAL_SECONDS}s",
+        "look_seconds": LOOK_SECONDS,
     }
     for name, value in values.items():
-        sample, found = re.subn(rf"(?m)^(# )?{name} = .*$", f'{name} = "{value}"', sample)
+        line = f"{name} = {json.dumps(value)}"
+        sample, found = re.subn(rf"(?m)^(# )?{name} = .*$", line, sample)
         if found != 1:
             raise Failed(f"the attestor's sample has no line for {name}")
     payload = Payload()
