@@ -205,7 +205,7 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
     proof = wpt.make(token=token, key=process.use_key, jti=b"j" * 16, **request)
 
     def refusal(**changes: object) -> list[str]:
-        asked = {"keys": keys, "seen": Seen(), **request, **changes}
+        asked = {"keys": keys, "seen": Seen(), "status": "unchecked", **request, **changes}
         with pytest.raises(Refused) as refused:
             check(token, proof, **asked)
         return [str(one.reason) for one in refused.value.findings]
@@ -215,5 +215,14 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
     assert refusal(minimum="L1", allow_lab=True) == ["token.level-below-minimum"]
     with pytest.raises(TypeError, match="minimum"):
         refusal()
-    allowed = check(token, proof, keys=keys, seen=Seen(), minimum="lab", allow_lab=True, **request)
+    allowed = check(
+        token,
+        proof,
+        keys=keys,
+        seen=Seen(),
+        status="unchecked",
+        minimum="lab",
+        allow_lab=True,
+        **request,
+    )
     assert allowed.procseal.level == "lab"
