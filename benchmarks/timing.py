@@ -13,6 +13,9 @@ from itertools import chain
 
 Work = Callable[[], object]
 
+LEAST_ROUNDS = 2
+ENOUGH_SECONDS = 2
+"""Of measurements of one work and its baseline: long work varies less."""
 SHORTEST_SECONDS = 0.01
 """Of one measurement: shorter work is repeated until it has taken that long."""
 
@@ -39,6 +42,8 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in others}
     for turn in range(rounds):
         for name in names if turn % 2 == 0 else reversed(names):
+            if turn >= LEAST_ROUNDS and sum(own[name]) + sum(seconds[name]) > ENOUGH_SECONDS:
+                continue
             own[name].append(_seconds(baseline, own_repeats))
             seconds[name].append(_seconds(others[name], repeats[name]))
     figures = [

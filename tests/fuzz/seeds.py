@@ -31,6 +31,7 @@ from evidence.certificate import Certificate
 from evidence.event_log import EventLog
 from evidence.file_signature import OVER_DIGEST, OVER_FILE_ID, FileSignature
 from evidence.ima import LIST_HASHES, Record, read_records
+from evidence.messages import Evidence
 from evidence.shapes import Message
 from tests.credential import world as relying
 from tests.evidence import shapes
@@ -354,7 +355,7 @@ def evidence() -> Iterator[bytes]:
     simulated = node()
     simulated.relist(records())
     process = simulated.new_process()
-    asked = challenge()
+    asked = challenge(wants_boot_log=True)
     yield simulated.unsigned_evidence(asked).encode()
     yield simulated.unsigned_evidence(asked, body=simulated.body([process])).encode()
     yield simulated.unsigned_evidence(asked, withdrawn=(process.key_name,)).encode()
@@ -379,16 +380,29 @@ def records() -> tuple[Record, ...]:
 
 @cache
 def policy() -> Policy:
-    """Return the policy that accepts it."""
-    simulated = SimulatedNode()
-    booted = read_boot_policy(simulated.boot_policy_toml())
-    return simulated.policy(boot_policies=(booted,))
+    """Return the policy that accepts it, however it has booted."""
+    return SimulatedNode().policy()
 
 
 @cache
-def challenge() -> Challenge:
+def strict_policy() -> Policy:
+    """Return the policy that judges its boot too."""
+    simulated = SimulatedNode()
+    return simulated.policy(boot_policies=(read_boot_policy(simulated.boot_policy_toml()),))
+
+
+@cache
+def challenge(*, wants_boot_log: bool = False) -> Challenge:
     """Return what it is asked."""
-    return make_challenge(node().name, wants_boot_log=True)
+    return make_challenge(node().name, wants_boot_log=wants_boot_log)
+
+
+@cache
+def honest_evidence() -> Evidence:
+    """Return its answer, with nothing to say of processes."""
+    simulated = node()
+    simulated.relist(records())
+    return simulated.unsigned_evidence(challenge())
 
 
 def document(kind: str, text: str) -> Document:

@@ -45,6 +45,7 @@ from verifier.enrolment import judge_enrolment
 from verifier.event_log import judge_event_log
 from verifier.file_signature import VERITY, verify_file_signature
 from verifier.node import Measured
+from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected
 from verifier.reference import encode_reference, read_reference, read_reference_value
 from verifier.verdict import Refused as RefusedProcess
@@ -52,6 +53,7 @@ from verifier.workload import read_workload
 
 Errors = tuple[type[Exception], ...]
 
+LIST_REGISTERS = (10, 12, 13)
 FEW_BYTES = 4096
 """An input of a format whose seeds are short."""
 MORE_BYTES = 16384
@@ -315,39 +317,36 @@ def read_message(data: bytes) -> None:
 def appraise_list(data: bytes) -> None:
     """Appraise the bytes as the list of a node whose registers it leads to."""
     node = seeds.node()
-    for register in (10, 12, 13):
+    for register in LIST_REGISTERS:
         node.tpm.registers[register] = bytes(32)
     for record in read_records(data):
-        if record.register in (10, 12, 13):
+        if record.register in LIST_REGISTERS:
             node.tpm.extend(record.register, record.extension("sha256"))
     challenge = seeds.challenge()
-    _appraise(node.unsigned_evidence(challenge, records=data), challenge)
+    evidence = node.unsigned_evidence(challenge, records=data)
+    _appraise(evidence, challenge, seeds.policy())
 
 
 def appraise_body(data: bytes) -> None:
     """Appraise the bytes as what the quote of an honest TPM binds."""
     node = seeds.node()
-    node.relist(seeds.records())
-    challenge = seeds.challenge()
+    challenge, evidence = seeds.challenge(), seeds.honest_evidence()
+    node.tpm.registers = list(evidence.registers)
     body = hashlib.sha256(data).digest()
-    quote, signature = node.tpm.quote(
-        quote_binding(challenge.trust_domain, challenge.digest(), body)
-    )
-    evidence = node.unsigned_evidence(challenge)
-    registers = tuple(node.tpm.registers)
-    _appraise(
-        replace(evidence, body=data, quote=quote, signature=signature, registers=registers),
-        challenge,
-    )
+    bound = quote_binding(challenge.trust_domain, challenge.digest(), body)
+    quote, signature = node.tpm.quote(bound)
+    evidence = replace(evidence, body=data, quote=quote, signature=signature)
+    _appraise(evidence, challenge, seeds.policy())
     demand_same(Body.decode(data).encode(), data)
 
 
 def appraise_evidence(data: bytes) -> None:
-    """Appraise the bytes as evidence."""
-    _appraise(Evidence.decode(data), seeds.challenge())
+    """Appraise the bytes as evidence, the log of the boot included."""
+    challenge = seeds.challenge(wants_boot_log=True)
+    _appraise(Evidence.decode(data), challenge, seeds.strict_policy())
 
 
-def _appraise(evidence: Evidence, challenge: Challenge) -> None:
+def _appraise(evidence: Evidence, challenge: Challenge, policy: Policy) -> None:
     node = seeds.node()
     try:
         verdict = appraise(
@@ -358,7 +357,7 @@ def _appraise(evidence: Evidence, challenge: Challenge) -> None:
             checkpoint=None,
             measured=(),
             boot_log=b"",
-            policy=seeds.policy(),
+            policy=policy,
             now=seeds.NOW,
         )
     except Rejected as rejected:
