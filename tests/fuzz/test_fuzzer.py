@@ -17,6 +17,7 @@ def places(tmp_path: Path) -> list[str]:
     return ["--found", str(tmp_path / "found"), "--corpus", str(tmp_path / "corpus")]
 
 
+@pytest.mark.timeout(300)
 def test_it_finds_what_no_chance_would(places: list[str], tmp_path: Path, capsys: Out) -> None:
     """The flaw lies behind four bytes: one try in 2^32 by chance, seconds if coverage guides."""
     pytest.importorskip("atheris", reason="pip install '.[fuzz]'")
@@ -30,6 +31,7 @@ def test_it_finds_what_no_chance_would(places: list[str], tmp_path: Path, capsys
     assert "test_found.py" in told
 
 
+@pytest.mark.timeout(300)
 def test_it_keeps_a_corpus_and_says_when_nothing_was_found(
     places: list[str], tmp_path: Path, capsys: Out
 ) -> None:
