@@ -1,5 +1,6 @@
 """The daemon's life, and its commands: what an operator sees of it."""
 
+import contextlib
 import json
 import os
 import random
@@ -52,7 +53,11 @@ POOL = 8
 
 def descriptors(pid: int) -> tuple[int, int]:
     """Return how many sockets, and how many other things, a process has open."""
-    names = [os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir()]  # noqa: PTH115
+    names = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        # One may be closed between the listing and the reading.
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(one))  # noqa: PTH115
     sockets = sum(name.startswith("socket:") for name in names)
     return sockets, len(names) - sockets
 
