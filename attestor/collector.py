@@ -19,10 +19,11 @@ from functools import partial
 
 from attestor.client import Answer, Unreachable, Verifier
 from attestor.instance import Instance
-from attestor.look import Executed, Glance, NoLook, TooSlow
+from attestor.look import Glance
 from attestor.looker import Looker
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from attestor.pauses import Pauses
+from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
 from attestor.subject import (
     CHANGED,

@@ -24,9 +24,10 @@ from attestor.admission import Admission
 from attestor.channel import Channel, Ended
 from attestor.client import Unreachable
 from attestor.collector import Collector
-from attestor.look import Executed, Glance, NoLook, Pins, TooSlow, is_alive
+from attestor.look import Glance, Pins, is_alive
 from attestor.looker import Looker, NoAccount
 from attestor.peer import Packet, Peer
+from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
 from attestor.subject import CHANGED, EXECUTED, EXITED, Met, Subject, is_same_process
 from attestor.tpm import TpmFailed

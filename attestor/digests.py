@@ -7,7 +7,10 @@ import stat
 from collections import OrderedDict
 from dataclasses import dataclass
 
-CHUNK_BYTES = 1 << 20
+from attestor.segments import HEAD_BYTES, Program, program_of
+
+CHUNK_BYTES = HEAD_BYTES
+"""The first of them has the program headers."""
 MOST_REMEMBERED = 4096
 
 LOCAL_FILESYSTEMS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x794C7630, 0x73717368, 0xE0F5E1E2})
@@ -43,15 +46,29 @@ class _Key:
         return cls(status.st_dev, status.st_ino, *times, status.st_size)
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is kept of a file's bytes."""
+
+    digest: bytes
+    """SHA-256."""
+    program: Program
+    """Read from the same bytes."""
+
+
 class Digests:
     """Hashes files of at most `most_bytes` bytes."""
 
     def __init__(self, *, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._remembered: OrderedDict[_Key, bytes] = OrderedDict()
+        self._remembered: OrderedDict[_Key, Contents] = OrderedDict()
 
     def of(self, descriptor: int) -> bytes:
         """Return SHA-256 of the file that a descriptor, O_PATH suffices, stands for."""
+        return self.contents(descriptor).digest
+
+    def contents(self, descriptor: int) -> Contents:
+        """Return what is kept of the file that a descriptor, O_PATH suffices, stands for."""
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Unreadable("not a regular file")
@@ -61,28 +78,29 @@ class Digests:
         if key in self._remembered:
             self._remembered.move_to_end(key)
             return self._remembered[key]
-        digest = self._read(descriptor, status.st_size)
+        found = self._read(descriptor, status.st_size)
         if _Key.of(os.fstat(descriptor)) != key:
             raise Unreadable("it changed while it was read")
         if _is_roots_alone(status) and filesystem_of(descriptor) in LOCAL_FILESYSTEMS:
-            self._remembered[key] = digest
+            self._remembered[key] = found
             if len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
-        return digest
+        return found
 
-    def _read(self, descriptor: int, size: int) -> bytes:
+    def _read(self, descriptor: int, size: int) -> Contents:
         # Opened again: O_PATH cannot be read, and the owner's own position is left alone.
         again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-        hasher, left = hashlib.sha256(), size
+        hasher, left, head = hashlib.sha256(), size, b""
         try:
             while left and (part := os.read(again, min(left, CHUNK_BYTES))):
                 hasher.update(part)
+                head = head or part
                 left -= len(part)
             if left or os.read(again, 1):
                 raise Unreadable("its size changed while it was read")
         finally:
             os.close(again)
-        return hasher.digest()
+        return Contents(hasher.digest(), program_of(head))
 
 
 def _is_roots_alone(status: os.stat_result) -> bool:

@@ -15,10 +15,11 @@ from functools import partial
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
 from attestor.conversation import Opening, Services, converse
-from attestor.look import NAMESPACES, NoLook
+from attestor.look import NAMESPACES
 from attestor.looker import Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
 from attestor.peer import Kernel, Peer
+from attestor.proc import NoLook
 from attestor.reasons import Local, refuse
 from attestor.starter import Account, Order
 from credential import local

@@ -7,18 +7,29 @@ file belongs to the memory that the process had when it was opened: after exec i
 The directory alone survives exec. So do pid, pidfd, pidfs inode and start time.
 """
 
-import ctypes
 import fcntl
 import hashlib
 import os
 import re
 import select
 import stat
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from attestor.digests import Digests, Unreadable, filesystem_of
+from attestor.memory import (
+    PAGE_BYTES,
+    Region,
+    is_kernels,
+    map_file,
+    own_bytes,
+    own_pages,
+    regions_of,
+)
+from attestor.proc import Executed, NoLook, ids_of, open_at, read, status, whole
+from attestor.sharers import sharers, threads
 from evidence.process import Look, MappedFile, Mapping
 from evidence.shapes import Shape
 
@@ -34,33 +45,6 @@ NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 MAPS_TRIES = 5
 """A program that maps something between our two readings is read again."""
 MOST_FILES = 512
-MOST_MAPPINGS = 2048
-"""Executable ones; a browser has some 300."""
-MOST_PROC_BYTES = 64 << 20
-"""smaps has about 700 bytes for each of at most 65530 mappings (vm.max_map_count)."""
-
-KERNEL_PAGES = frozenset({b"[vdso]", b"[vsyscall]", b"[vvar]", b"[vvar_vclock]"})
-"""Executable or not, the kernel put them there; a file of that name has a path before it. What
-a process has written to is a copy of its own, and counts."""
-
-_MAPS_LINE = re.compile(
-    rb"([0-9a-f]+)-([0-9a-f]+) ([r-][w-][x-][sp]) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)"
-)
-_ANONYMOUS_LINE = re.compile(rb"Anonymous: +(\d+) kB")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class NoLook(Exception):
-    """The process cannot be looked at: gone, changing, or holding something that we cannot read."""
-
-
-class TooSlow(NoLook):
-    """The process holds something that does not let itself be read."""
-
-
-class Executed(NoLook):
-    """The process now runs another program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +64,28 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region(Shape):
-    """An executable mapping, as /proc/PID/maps has it."""
-
-    start: int
-    length: int
-    permissions: bytes
-    offset: int
-    device: bytes
-    inode: int
-    name: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Glance(Shape):
-    """The cheap part of a look: equal glances, and nothing was executed or mapped between them."""
+    """The cheap part of a look: equal glances, and nothing that can run has changed between them.
+
+    Not executed, not mapped, not patched, no mapped file written to, no other tracer or ids.
+    """
 
     executable: tuple[int, ...]
     """Device, inode, size and times of what /proc/PID/exe opens."""
     auxv: bytes
     """SHA-256 of the auxiliary vector, which every exec makes anew."""
     regions: tuple[Region, ...]
+    files: bytes
+    """SHA-256 of device, inode, size and times of each file that they map."""
+    own_pages: bytes
+    """SHA-256 of the addresses of their pages that are no longer the file's, as the page map has
+    it; empty where there are none. Before Linux 6.11 the page map does not know a file's huge
+    pages for the file's: it says whether something changed, and smaps what there is."""
     tracer: int
     uids: tuple[int, ...]
     capabilities: int
+    strangers: tuple[int, ...]
+    """Real uids of threads with other ids than the first."""
 
 
 def boot_id() -> str:
@@ -139,7 +121,7 @@ def pin(pidfd: int) -> Pins:
     with _gone():
         directory = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            maps = _open(directory, "maps")
+            maps = open_at(directory, "maps")
         except OSError:
             os.close(directory)
             raise
@@ -155,12 +137,13 @@ def glance(pins: Pins) -> Glance:
     """Return what tells one program of one process from every other."""
     with _gone():
         regions = _own_regions(pins)
-        exe = _open(pins.directory, "exe", os.O_PATH)
+        exe = open_at(pins.directory, "exe", os.O_PATH)
         try:
             status = os.fstat(exe)
         finally:
             os.close(exe)
-        says = _status(pins.directory)
+        ids, tracer, strangers = threads(pins.directory)
+        own = own_pages(pins.directory, regions)
         seen = Glance(
             executable=(
                 status.st_dev,
@@ -169,11 +152,14 @@ def glance(pins: Pins) -> Glance:
                 status.st_mtime_ns,
                 status.st_ctime_ns,
             ),
-            auxv=hashlib.sha256(_read(pins.directory, "auxv")).digest(),
+            auxv=hashlib.sha256(read(pins.directory, "auxv")).digest(),
             regions=regions,
-            tracer=int(says["TracerPid"]),
-            uids=_numbers(says["Uid"]),
-            capabilities=int(says["CapPrm"], 16),
+            files=_files_summary(pins.directory, regions),
+            own_pages=hashlib.sha256(array("Q", own)).digest() if own else b"",
+            tracer=tracer,
+            uids=ids.uids,
+            capabilities=ids.capabilities,
+            strangers=strangers,
         )
     if not is_alive(pins.pidfd):
         raise NoLook("the process is gone")
@@ -187,10 +173,11 @@ def _own_regions(pins: Pins) -> tuple[Region, ...]:
     relative that shares it (CLONE_VM) keeps it alive when the process itself has left it.
     """
     for _ in range(MAPS_TRIES):
-        regions = _regions(_whole(pins.maps))
+        pinned, now = whole(pins.maps), read(pins.directory, "maps")
+        regions = regions_of(pinned)
         if not regions:
             raise Executed("the process executed something else")
-        if _regions(_read(pins.directory, "maps")) == regions:
+        if now == pinned or regions_of(now) == regions:
             return regions
     raise Executed("the process has another memory than when it was first seen")
 
@@ -203,36 +190,40 @@ def look(pins: Pins, digests: Digests) -> tuple[Look, Glance]:
     """
     before = glance(pins)
     with _gone():
-        seen = _look(pins, digests)
+        seen = _look(pins, digests, before)
     if glance(pins) != before:
         raise NoLook("the process changed during the look")
     return seen, before
 
 
-def _look(pins: Pins, digests: Digests) -> Look:
+def _look(pins: Pins, digests: Digests, summary: Glance) -> Look:
     directory = pins.directory
-    exe = _open(directory, "exe", os.O_PATH)
+    pid = pid_of(pins.pidfd)
+    exe = open_at(directory, "exe", os.O_PATH)
     try:
         executable = _file(exe, os.readlink(b"exe", dir_fd=directory), digests)
     finally:
         os.close(exe)
-    files, mappings, anonymous_executable = _mappings(directory, digests)
+    files, mappings, anonymous_executable = _mappings(directory, summary, digests)
     start_ticks, parent = _stat(directory)
-    says = _status(directory)
+    says = status(directory)
+    ids = ids_of(says)
     spaces = tuple(os.stat(f"ns/{name}", dir_fd=directory).st_ino for name in NAMESPACES)
     return Look(
         boot=boot_id(),
-        pid=pid_of(pins.pidfd),
+        pid=pid,
         pidfs_inode=pidfs_inode(pins.pidfd),
         start_ticks=start_ticks,
         executable=executable,
         files=files,
         mappings=mappings,
+        page_bytes=PAGE_BYTES,
         anonymous_executable=anonymous_executable,
-        tracer=int(says["TracerPid"]),
-        uids=_numbers(says["Uid"]),
-        gids=_numbers(says["Gid"]),
-        capabilities=int(says["CapPrm"], 16),
+        tracer=summary.tracer,
+        uids=ids.uids,
+        gids=ids.gids,
+        capabilities=ids.capabilities,
+        strangers=tuple(sorted({*summary.strangers, *sharers(pid, ids)})),
         no_new_privs=says["NoNewPrivs"] == "1",
         seccomp=int(says["Seccomp"]),
         cgroup=_cgroup(directory),
@@ -245,13 +236,13 @@ def _look(pins: Pins, digests: Digests) -> Look:
 
 def _file(descriptor: int, label: bytes, digests: Digests) -> MappedFile:
     try:
-        digest = digests.of(descriptor)
+        contents = digests.contents(descriptor)
     except (Unreadable, OSError) as error:
         raise NoLook(f"{os.fsdecode(label)!a}: {error}") from error
     status = os.fstat(descriptor)
     return MappedFile(
         path=label,
-        digest=digest,
+        digest=contents.digest,
         device=status.st_dev,
         inode=status.st_ino,
         size=status.st_size,
@@ -259,25 +250,26 @@ def _file(descriptor: int, label: bytes, digests: Digests) -> MappedFile:
         owner=status.st_uid,
         mode=stat.S_IMODE(status.st_mode),
         filesystem=filesystem_of(descriptor),
+        segments=contents.program.segments,
+        is_movable=contents.program.is_movable,
     )
 
 
 def _mappings(
-    directory: int, digests: Digests
+    directory: int, summary: Glance, digests: Digests
 ) -> tuple[tuple[MappedFile, ...], tuple[Mapping, ...], int]:
     """Return the files that are mapped executable, where, and how much no file holds."""
     files: dict[tuple[int, int], MappedFile] = {}
     mappings: list[Mapping] = []
     anonymous_executable = 0
-    for region, anonymous in _smaps(_read(directory, "smaps")):
+    own = own_bytes(read(directory, "smaps")) if summary.own_pages else {}
+    for region in summary.regions:
+        anonymous = own.get(region.start, 0)
         if region.inode == 0:
-            is_the_kernels = region.name in KERNEL_PAGES and region.permissions[1:2] != b"w"
-            anonymous_executable += anonymous if is_the_kernels else region.length
+            anonymous_executable += anonymous if is_kernels(region) else region.length
             continue
-        if len(mappings) == MOST_MAPPINGS:
-            raise NoLook(f"more than {MOST_MAPPINGS} executable mappings")
-        name = f"map_files/{region.start:x}-{region.start + region.length:x}"
-        descriptor = _open(directory, name, os.O_PATH)
+        name = map_file(region)
+        descriptor = open_at(directory, name, os.O_PATH)
         try:
             status = os.fstat(descriptor)
             place = status.st_dev, status.st_ino
@@ -302,61 +294,28 @@ def _mappings(
     return tuple(files.values()), tuple(mappings), anonymous_executable
 
 
-def _regions(maps: bytes) -> tuple[Region, ...]:
-    """Return the executable mappings in the text of a maps file."""
-    matches = (_MAPS_LINE.fullmatch(line) for line in maps.split(b"\n") if line)
-    return tuple(one for match in matches for one in _executable(match))
-
-
-def _executable(match: re.Match[bytes] | None) -> Iterator[Region]:
-    if match is None:
-        raise NoLook("the kernel writes maps in a way that is not known here")
-    start, end, permissions, offset, device, inode, name = match.groups()
-    if permissions[2:3] == b"x":
-        yield Region(
-            start=int(start, 16),
-            length=int(end, 16) - int(start, 16),
-            permissions=permissions,
-            offset=int(offset, 16),
-            device=device,
-            inode=int(inode),
-            name=name,
-        )
-
-
-def _smaps(smaps: bytes) -> Iterator[tuple[Region, int]]:
-    """Yield each executable mapping and how many of its bytes are no longer the file's."""
-    current: Region | None = None
-    for line in smaps.split(b"\n"):
-        if (match := _MAPS_LINE.fullmatch(line)) is not None:
-            current = next(_executable(match), None)
-        elif current is not None and (found := _ANONYMOUS_LINE.fullmatch(line)):
-            yield current, int(found.group(1)) * 1024
-            current = None
+def _files_summary(directory: int, regions: tuple[Region, ...]) -> bytes:
+    """Return SHA-256 of what changes when a mapped file is written to, linked or unlinked."""
+    files = {(one.device, one.inode): one for one in regions if one.inode}
+    hasher = hashlib.sha256()
+    for region in files.values():
+        one = os.stat(map_file(region), dir_fd=directory)
+        facts = one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
+        hasher.update(repr(facts).encode())
+    return hasher.digest()
 
 
 def _stat(directory: int) -> tuple[int, int]:
     """Return the start time in ticks and the parent's pid (proc(5), /proc/PID/stat 22 and 4)."""
     # The name of the program may hold spaces and parentheses: fields count from the last one.
-    fields = _read(directory, "stat").rpartition(b")")[2].split()
+    fields = read(directory, "stat").rpartition(b")")[2].split()
     return int(fields[22 - 3]), int(fields[4 - 3])
-
-
-def _status(directory: int) -> dict[str, str]:
-    text = _read(directory, "status").decode("utf-8", "replace")
-    pairs = (line.partition(":") for line in text.split("\n"))
-    # "Name" is the process's own choice, but cannot hold a newline: the kernel escapes it.
-    return {name: value.strip() for name, _, value in pairs}
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(one) for one in text.split())
 
 
 def _cgroup(directory: int) -> str:
     """Return the path in the unified hierarchy, or in systemd's own where there is none."""
     # Not splitlines: users name cgroups, and there is more to end a line for it than the kernel.
-    lines = _read(directory, "cgroup").decode("utf-8", "replace").split("\n")
+    lines = read(directory, "cgroup").decode("utf-8", "replace").split("\n")
     found = dict(line.split(":", 2)[1:] for line in lines if line)
     return found.get("", found.get("name=systemd", ""))
 
@@ -368,7 +327,7 @@ def unit_of(cgroup: str) -> str:
 
 def _owner(directory: int, name: str) -> int:
     """Return the inode of the user namespace that owns a namespace; 0 if it is not ours to see."""
-    space = _open(directory, name)
+    space = open_at(directory, name)
     try:
         owner = fcntl.ioctl(space, NS_GET_USERNS)
     except PermissionError:
@@ -379,30 +338,6 @@ def _owner(directory: int, name: str) -> int:
         return os.fstat(owner).st_ino
     finally:
         os.close(owner)
-
-
-def _open(directory: int, name: str, flags: int = os.O_RDONLY) -> int:
-    return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
-
-
-def _read(directory: int, name: str) -> bytes:
-    descriptor = _open(directory, name)
-    try:
-        return _whole(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _whole(descriptor: int) -> bytes:
-    """Return a file of /proc from its start."""
-    parts: list[bytes] = []
-    size = 0
-    while part := os.pread(descriptor, 1 << 16, size):
-        parts.append(part)
-        size += len(part)
-        if size > MOST_PROC_BYTES:
-            raise NoLook("more mappings than any kernel allows")
-    return b"".join(parts)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from typing import cast
 
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
-from attestor.look import Executed, Glance, NoLook, Pins, TooSlow, glance, look, pin
+from attestor.look import Glance, Pins, glance, look, pin
+from attestor.proc import Executed, NoLook, TooSlow
 from attestor.starter import Account
 from evidence import Malformed
 from evidence.process import Look

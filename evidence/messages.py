@@ -177,7 +177,7 @@ class KnownProcess(Shape):
 class Body(Message):
     """What the quote binds besides the registers."""
 
-    TYPE: ClassVar[str] = "procseal body 1"
+    TYPE: ClassVar[str] = "procseal body 2"
 
     boot: str
     """/proc/sys/kernel/random/boot_id."""

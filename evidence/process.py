@@ -60,6 +60,18 @@ class CoreRecord(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Segment(Shape):
+    """What a program's headers want mapped executable: PT_LOAD with PF_X (System V ABI, ch. 5)."""
+
+    offset: int
+    """Of its first byte in the file."""
+    address: int
+    """p_vaddr: where that byte lies, counted from where the program is loaded."""
+    length: int
+    """p_filesz: bytes in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MappedFile(Shape):
     """A file that a process runs or maps executable."""
 
@@ -79,6 +91,11 @@ class MappedFile(Shape):
     """Its permissions, the low 12 bits of st_mode; an ACL that lets others write shows in them."""
     filesystem: int
     """The f_type of statfs."""
+    segments: tuple[Segment, ...]
+    """Executable ones, in the order of its program headers, read from the very bytes that were
+    hashed; none where the file is no 64-bit ELF file of the machine's byte order."""
+    is_movable: bool
+    """ET_DYN: it may be loaded anywhere, and not only where its headers say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +109,7 @@ class Mapping(Shape):
     length: int
     """Bytes, as are `offset` and `anonymous`."""
     anonymous: int
-    """Bytes of the mapping that are no longer the file's (smaps `Anonymous:`)."""
+    """Bytes of the mapping that are no longer the file's (smaps `Anonymous:` and `Swap:`)."""
     is_writable: bool
 
 
@@ -108,16 +125,21 @@ class Look(Shape):
     """What /proc/PID/exe opens; a claim of the process's until the mappings agree."""
     files: tuple[MappedFile, ...]
     mappings: tuple[Mapping, ...]
+    page_bytes: int
+    """The machine's page size: mappings start and end at its multiples."""
     anonymous_executable: int
     """Bytes of executable memory that no file holds; vdso and vsyscall are not counted unless they
     were written to."""
     tracer: int
-    """TracerPid, 0 for none."""
+    """TracerPid of any of its threads, 0 for none."""
     uids: tuple[int, ...]
-    """Real, effective, saved, file system."""
+    """Real, effective, saved, file system; of the first thread."""
     gids: tuple[int, ...]
     capabilities: int
     """CapPrm, a bit set: what it has, whether in effect now or a system call later."""
+    strangers: tuple[int, ...]
+    """Real uids of those that share its memory, threads of its own or other processes (CLONE_VM),
+    and have other ids or capabilities than it; ascending, each once."""
     no_new_privs: bool
     seccomp: int
     """0 none, 1 strict, 2 filter."""

@@ -54,7 +54,7 @@ from evidence.messages import (
     activation_text,
     quote_binding,
 )
-from evidence.process import ATTACHED, CoreRecord, Look, MappedFile
+from evidence.process import ATTACHED, CoreRecord, Look, MappedFile, Segment
 from evidence.process import Mapping as MappedRange
 from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
 from verifier import crypto
@@ -499,6 +499,8 @@ def mapped_file(path: str, contents: bytes, **changes: Any) -> MappedFile:
         "owner": 0,
         "mode": 0o755,
         "filesystem": EXT4,
+        "segments": (Segment(offset=0x1040, address=0x2040, length=0x1F00),),
+        "is_movable": True,
     }
     return MappedFile(**(fields | changes))
 
@@ -736,11 +738,13 @@ class SimulatedNode:
             "executable": executable,
             "files": (executable, mapped_file(LIBC, SYSTEM_FILES[LIBC])),
             "mappings": (text_of(0), text_of(1)),
+            "page_bytes": 4096,
             "anonymous_executable": 0,
             "tracer": 0,
             "uids": (record.uid,) * 4,
             "gids": (record.uid,) * 4,
             "capabilities": 0,
+            "strangers": (),
             "no_new_privs": True,
             "seccomp": 0,
             "cgroup": f"/system.slice/{record.unit}",

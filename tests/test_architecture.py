@@ -42,7 +42,7 @@ PURE = {
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
         "boot_policy_maker", "bounds", "check_log", "check_quote", "crypto", "endorsement",
         "enrolment", "event_log", "explanation", "file_signature", "instance", "kernel_policy",
-        "node", "plain", "policy", "process", "process_key", "quote", "quoted_registers",
+        "layout", "node", "plain", "policy", "process", "process_key", "quote", "quoted_registers",
         "reasons", "records", "reference", "replay", "tables", "verdict", "workload",
     ],
 }  # fmt: skip

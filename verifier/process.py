@@ -22,6 +22,7 @@ from evidence.process import (
 from verifier import crypto
 from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
+from verifier.layout import find_misplaced
 from verifier.node import Measured, Node
 from verifier.policy import LEVELS, Policy, Signer, Workload
 from verifier.process_key import verify_process_key
@@ -309,7 +310,7 @@ def _verify_look(look: Look, core: CoreRecord) -> None:
         if mapping.file >= len(look.files):
             raise Malformed(f"expected a file below {len(look.files)}, got {mapping.file}")
     judged = (_changes(look, core), _standing(look, core), _memory(look))
-    findings = capped(chain(*judged, _executable_unmapped(look), _places(look)))
+    findings = capped(chain(*judged, _executable_unmapped(look), find_misplaced(look), _places(look)))
     if findings:
         raise Rejected(findings)
 
@@ -337,6 +338,9 @@ def _standing(look: Look, core: CoreRecord) -> Iterator[Finding]:
     if look.uids != (core.uid,) * LOOK_UIDS:
         expected, found = f"{LOOK_UIDS} times {core.uid}", f"{look.uids[:8]}"
         yield Finding(reason=Reason.PROCESS_UIDS, expected=expected, found=found)
+    if look.strangers:
+        expected, found = "nobody with other ids", f"uids {look.strangers[:8]}"
+        yield Finding(reason=Reason.PROCESS_SHARED, what="memory", expected=expected, found=found)
     strong = [name for bit, name in CAPABILITIES.items() if look.capabilities >> bit & 1]
     if strong:
         expected = f"none of {', '.join(CAPABILITIES.values())}"

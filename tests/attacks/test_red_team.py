@@ -19,7 +19,8 @@ from attestor.collector import Collector
 from attestor.conversation import Opening, _look_again
 from attestor.digests import Digests
 from attestor.launcher import Launcher
-from attestor.look import Glance, TooSlow, _cgroup, look, pin
+from attestor.look import Glance, _cgroup, look, pin
+from attestor.proc import TooSlow
 from attestor.reasons import Local
 from credential import Refused, local
 from credential.reasons import Finding
@@ -331,7 +332,15 @@ async def test_131_a_process_that_maps_something_before_each_proof() -> None:
 
     def glance(number: int) -> Glance:
         return Glance(
-            executable=(1, 2, 3), auxv=b"", regions=(), tracer=number, uids=(), capabilities=0
+            executable=(1, 2, 3),
+            auxv=b"",
+            regions=(),
+            files=b"",
+            own_pages=b"",
+            tracer=number,
+            uids=(),
+            capabilities=0,
+            strangers=(),
         )
 
     async def run(_work: object) -> Glance:

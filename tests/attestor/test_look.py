@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from attestor.digests import Digests
-from attestor.look import Executed, Glance, NoLook, Pins, glance, look, pin
+from attestor.look import Glance, Pins, glance, look, pin
+from attestor.proc import Executed, NoLook
 from evidence import cbor
 from evidence.process import Look
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from attestor import starter
-from attestor.look import NoLook, pid_of
+from attestor.look import pid_of
 from attestor.looker import Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
+from attestor.proc import NoLook
 from attestor.starter import Account, Order
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="changes its uid")
