@@ -28,6 +28,7 @@ from attestor.memory import (
     own_pages,
     regions_of,
 )
+from attestor.mounts import Mounts, mount_of
 from attestor.proc import Executed, NoLook, ids_of, open_at, read, status, whole
 from attestor.sharers import sharers, threads
 from evidence.process import Look, MappedFile, Mapping
@@ -71,7 +72,8 @@ class Glance(Shape):
     """
 
     executable: tuple[int, ...]
-    """Device, inode, size and times of what /proc/PID/exe opens."""
+    """Device, inode, size and times of what /proc/PID/exe opens, or its mount where whoever
+    serves that file is not asked."""
     auxv: bytes
     """SHA-256 of the auxiliary vector, which every exec makes anew."""
     regions: tuple[Region, ...]
@@ -135,26 +137,21 @@ def pin(pidfd: int) -> Pins:
 
 def glance(pins: Pins) -> Glance:
     """Return what tells one program of one process from every other."""
+    mounts = _mounts(pins.directory)
     with _gone():
         regions = _own_regions(pins)
         exe = open_at(pins.directory, "exe", os.O_PATH)
         try:
-            status = os.fstat(exe)
+            executable = _facts(exe, mounts)
         finally:
             os.close(exe)
         ids, tracer, strangers = threads(pins.directory)
         own = own_pages(pins.directory, regions)
         seen = Glance(
-            executable=(
-                status.st_dev,
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            ),
+            executable=executable,
             auxv=hashlib.sha256(read(pins.directory, "auxv")).digest(),
             regions=regions,
-            files=_files_summary(pins.directory, regions),
+            files=_files_summary(pins.directory, regions, mounts),
             own_pages=hashlib.sha256(array("Q", own)).digest() if own else b"",
             tracer=tracer,
             uids=ids.uids,
@@ -198,13 +195,15 @@ def look(pins: Pins, digests: Digests) -> tuple[Look, Glance]:
 
 def _look(pins: Pins, digests: Digests, summary: Glance) -> Look:
     directory = pins.directory
+    mounts = _mounts(directory)
     pid = pid_of(pins.pidfd)
     exe = open_at(directory, "exe", os.O_PATH)
     try:
-        executable = _file(exe, os.readlink(b"exe", dir_fd=directory), digests)
+        label = os.readlink(b"exe", dir_fd=directory)
+        executable = _file(exe, label, mounts, digests)
     finally:
         os.close(exe)
-    files, mappings, anonymous_executable = _mappings(directory, summary, digests)
+    files, mappings, anonymous_executable = _mappings(directory, summary, mounts, digests)
     start_ticks, parent = _stat(directory)
     says = status(directory)
     ids = ids_of(says)
@@ -234,7 +233,23 @@ def _look(pins: Pins, digests: Digests, summary: Glance) -> Look:
     )
 
 
-def _file(descriptor: int, label: bytes, digests: Digests) -> MappedFile:
+def _file(
+    descriptor: int, label: bytes, mounts: Mounts, digests: Digests, device: bytes = b""
+) -> MappedFile:
+    if not mounts.is_kernels_own(descriptor, device):
+        return MappedFile(
+            path=label,
+            digest=b"",
+            device=0,
+            inode=mount_of(descriptor),
+            size=0,
+            links=1,
+            owner=0,
+            mode=0,
+            filesystem=0,
+            segments=(),
+            is_movable=False,
+        )
     try:
         contents = digests.contents(descriptor)
     except (Unreadable, OSError) as error:
@@ -256,10 +271,10 @@ def _file(descriptor: int, label: bytes, digests: Digests) -> MappedFile:
 
 
 def _mappings(
-    directory: int, summary: Glance, digests: Digests
+    directory: int, summary: Glance, mounts: Mounts, digests: Digests
 ) -> tuple[tuple[MappedFile, ...], tuple[Mapping, ...], int]:
     """Return the files that are mapped executable, where, and how much no file holds."""
-    files: dict[tuple[int, int], MappedFile] = {}
+    files: dict[tuple[int, ...], MappedFile] = {}
     mappings: list[Mapping] = []
     anonymous_executable = 0
     own = own_bytes(read(directory, "smaps")) if summary.own_pages else {}
@@ -271,14 +286,13 @@ def _mappings(
         name = map_file(region)
         descriptor = open_at(directory, name, os.O_PATH)
         try:
-            status = os.fstat(descriptor)
-            place = status.st_dev, status.st_ino
+            # Not by device and inode of the region: on btrfs two files can have them in common.
+            place = (*_facts(descriptor, mounts, region.device)[:2], region.inode)
             if place not in files:
                 if len(files) == MOST_FILES:
                     raise NoLook(f"more than {MOST_FILES} files are mapped executable")
-                files[place] = _file(
-                    descriptor, os.readlink(name.encode(), dir_fd=directory), digests
-                )
+                label = os.readlink(name.encode(), dir_fd=directory)
+                files[place] = _file(descriptor, label, mounts, digests, region.device)
         finally:
             os.close(descriptor)
         mappings.append(
@@ -294,15 +308,30 @@ def _mappings(
     return tuple(files.values()), tuple(mappings), anonymous_executable
 
 
-def _files_summary(directory: int, regions: tuple[Region, ...]) -> bytes:
+def _files_summary(directory: int, regions: tuple[Region, ...], mounts: Mounts) -> bytes:
     """Return SHA-256 of what changes when a mapped file is written to, linked or unlinked."""
-    files = {(one.device, one.inode): one for one in regions if one.inode}
     hasher = hashlib.sha256()
-    for region in files.values():
-        one = os.stat(map_file(region), dir_fd=directory)
-        facts = one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
-        hasher.update(repr(facts).encode())
+    for region in regions:
+        if not region.inode:
+            continue
+        descriptor = open_at(directory, map_file(region), os.O_PATH)
+        try:
+            hasher.update(repr(_facts(descriptor, mounts, region.device)).encode())
+        finally:
+            os.close(descriptor)
     return hasher.digest()
+
+
+def _facts(descriptor: int, mounts: Mounts, device: bytes = b"") -> tuple[int, ...]:
+    """Return device, inode, size and times of a file; of one that is not asked, its mount."""
+    if not mounts.is_kernels_own(descriptor, device):
+        return (mount_of(descriptor),)
+    one = os.fstat(descriptor)
+    return one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
+
+
+def _mounts(directory: int) -> Mounts:
+    return Mounts(f"/proc/self/fd/{directory}/mountinfo")
 
 
 def _stat(directory: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from typing import cast
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
 from attestor.look import Glance, Pins, glance, look, pin
+from attestor.mounts import Mounts
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.starter import Account
 from evidence import Malformed
@@ -147,6 +148,8 @@ def _answer(
             case "glance", [pidfd, directory, maps]:
                 value = glance(Pins(pidfd, directory, maps)).members()
             case "digest", [file]:
+                if not Mounts().is_kernels_own(file):
+                    raise NoLook("it lies on a file system that others answer for")  # noqa: TRY301
                 value = digests.of(file)
             case ["account", str() | int() as who], []:
                 value = _account(who)

@@ -73,7 +73,11 @@ class Segment(Shape):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedFile(Shape):
-    """A file that a process runs or maps executable."""
+    """A file that a process runs or maps executable.
+
+    Of a file on a file system that the kernel does not answer for itself (FUSE, NFS) nothing is
+    asked: it has no digest, and 0 for `filesystem`.
+    """
 
     path: bytes
     """The kernel's label, in nobody's particular mount namespace."""
@@ -90,7 +94,7 @@ class MappedFile(Shape):
     mode: int
     """Its permissions, the low 12 bits of st_mode; an ACL that lets others write shows in them."""
     filesystem: int
-    """The f_type of statfs."""
+    """The f_type of statfs; 0 where it was not asked."""
     segments: tuple[Segment, ...]
     """Executable ones, in the order of its program headers, read from the very bytes that were
     hashed; none where the file is no 64-bit ELF file of the machine's byte order."""

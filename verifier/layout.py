@@ -82,7 +82,7 @@ def _judge_file(file: MappedFile, found: list[Range], page_bytes: int) -> Iterat
 
 
 def _as_loaded(segments: tuple[Segment, ...], page_bytes: int) -> list[Range]:
-    """Return what a loader maps, in pages, of a program loaded at address 0; nothing if none can."""
+    """Return what a loader maps of a program loaded at address 0; nothing if none can load it."""
     ranges: list[Range] = []
     if any((one.address - one.offset) % page_bytes for one in segments):
         return ranges

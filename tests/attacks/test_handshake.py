@@ -285,13 +285,13 @@ def test_an_executable_that_is_only_claimed(world: World) -> None:
 def test_a_known_file_that_is_mapped_later(world: World, puppet: Puppet) -> None:
     """The next proof waits for the verifier's judgement, and comes."""
     granted(puppet.obtain(world.socket, ATTACHED_ID), world)
-    puppet.do("map /usr/lib/x86_64-linux-gnu/libc.so.6")
+    puppet.do("load /usr/lib/x86_64-linux-gnu/libc.so.6")
     assert isinstance(puppet.prove(AUDIENCE), local.Proof)
 
 
 def test_an_unknown_file_that_is_mapped_later(world: World, puppet: Puppet) -> None:
     granted(puppet.obtain(world.socket, ATTACHED_ID), world)
-    puppet.do("map /usr/bin/who")
+    puppet.do("load /usr/bin/who")
     assert "process.file-not-in-measurement-list" in reasons(puppet.prove(AUDIENCE))
 
 

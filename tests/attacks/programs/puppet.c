@@ -10,17 +10,38 @@
  *   exec PATH [ARG...]    become another program, with the socket at descriptor 9
  *   speak PATH            become another program, whose output goes to the socket
  *   pass PATH             give the socket away         take PATH       take one that is given
- *   map FILE              map a file executable        poke            change one's own text
+ *   load FILE             map a program's executable segments, as its loader would
+ *   load-later FILE       map them readable first, and make them executable then
+ *   map FILE              map the first page of a file executable
+ *   open FILE             use a library, with dlopen (not where this program is static)
+ *   poke                  change one's own text        restore         and undo it
+ *   jit                   write code into new memory, and run it
  *   leave                 a relative that shares this memory stays, the process becomes `sleep`
+ *   sibling UID           a relative that shares this memory keeps root's ids, the process does not
+ *   thread UID            the same with a thread
+ *   flap FILE             a relative that shares this memory loads and unloads a program, for ever
+ *   another               have one thread more; say its id
+ *   poke-other PID        change another process's text, with ptrace
+ *   write-text PID        the same through /proc/PID/mem
+ *   write-data PID        change another process's data, with process_vm_writev
+ *   trace PID             be the tracer of a process or a thread, and stay it
+ *   value                 say what write-data has changed
+ *   rename NAME           call oneself something else, for ps
+ *   stall                 let whoever reads one's arguments wait for ever
  *   close                 hang up
  *   spoof FILE            have /proc/PID/exe name another file, from a user namespace of one's own
  *   namespaces            become the first process of a pid namespace of one's own
  *
- * Build: gcc -O2 -static -Wall -Wextra -Werror -o puppet puppet.c
+ * Build: gcc -O2 -static -Wall -Wextra -Werror -o puppet puppet.c; for `open`, with -DDYNAMIC
+ * instead of -static.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,19 +49,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST = 70000, KEPT = 9 };
+enum { MOST = 70000, KEPT = 9, PAGE = 4096, STACK = 65536 };
 
 static int channel = -1;
+static char **arguments;
+static volatile long value = 1;
 
 static void say(const char *format, ...)
 {
@@ -196,29 +222,164 @@ static int map_file(const char *path)
 	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED ? -1 : 0;
 }
 
+/* Map a program's executable segments as its loader would, and return where; length: how much is
+ * reserved. `first` is their protection before they become executable, or 0. */
+static char *load(const char *path, int first, size_t *length)
+{
+	static char text[65536];
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	const Elf64_Ehdr *head = (const Elf64_Ehdr *)text;
+	const Elf64_Phdr *part = (const Elf64_Phdr *)(text + sizeof *head);
+	size_t end = 0;
+	if (file < 0 || read(file, text, sizeof text) < (ssize_t)sizeof *head ||
+	    head->e_phoff != sizeof *head)
+		return MAP_FAILED;
+	for (int i = 0; i < head->e_phnum; i++)
+		if (part[i].p_type == PT_LOAD && part[i].p_vaddr + part[i].p_memsz > end)
+			end = part[i].p_vaddr + part[i].p_memsz;
+	*length = (end + PAGE - 1) & ~(size_t)(PAGE - 1);
+	char *place = mmap(NULL, *length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < head->e_phnum && place != MAP_FAILED; i++) {
+		size_t in_page = part[i].p_vaddr % PAGE;
+		if (part[i].p_type != PT_LOAD || !(part[i].p_flags & PF_X))
+			continue;
+		char *start = place + part[i].p_vaddr - in_page;
+		if (mmap(start, part[i].p_filesz + in_page, first ? first : PROT_READ | PROT_EXEC,
+			 MAP_PRIVATE | MAP_FIXED, file, (off_t)(part[i].p_offset - in_page)) == MAP_FAILED ||
+		    (first && mprotect(start, part[i].p_filesz + in_page, PROT_READ | PROT_EXEC) < 0))
+			place = MAP_FAILED;
+	}
+	close(file);
+	return place;
+}
+
+static int is_loaded(const char *path, int first)
+{
+	size_t length;
+	return load(path, first, &length) == MAP_FAILED ? -1 : 0;
+}
+
+static char *text_page(void)
+{
+	return (char *)((uintptr_t)is_loaded & ~(uintptr_t)(PAGE - 1));
+}
+
 static int poke(void)
 {
-	char *page = (char *)((uintptr_t)map_file & ~(uintptr_t)4095);
-	if (mprotect(page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+	char *page = text_page();
+	if (mprotect(page, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
 		return -1;
 	*(volatile char *)page = *page;
-	return mprotect(page, 4096, PROT_READ | PROT_EXEC);
+	return mprotect(page, PAGE, PROT_READ | PROT_EXEC);
+}
+
+static int jit(void)
+{
+	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	if (page == MAP_FAILED)
+		return -1;
+	*page = (char)0xc3; /* ret */
+	((void (*)(void))(uintptr_t)page)();
+	return 0;
+}
+
+/* The puppets of one build are static and not movable: what is here is there at the same place. */
+static int poke_other(pid_t pid)
+{
+	int status;
+	if (ptrace(PTRACE_ATTACH, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) < 0)
+		return -1;
+	errno = 0;
+	long word = ptrace(PTRACE_PEEKTEXT, pid, text_page(), NULL);
+	if (errno != 0 || ptrace(PTRACE_POKETEXT, pid, text_page(), word) < 0)
+		return -1;
+	return (int)ptrace(PTRACE_DETACH, pid, NULL, NULL);
+}
+
+static int write_text(pid_t pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+	int memory = open(path, O_RDWR | O_CLOEXEC);
+	ssize_t written = pwrite(memory, text_page(), 8, (off_t)(uintptr_t)text_page());
+	int why = errno;
+	close(memory);
+	errno = why;
+	return written == 8 ? 0 : -1;
+}
+
+static int write_data(pid_t pid)
+{
+	long other = 2;
+	struct iovec from = {.iov_base = &other, .iov_len = sizeof other};
+	struct iovec to = {.iov_base = (void *)&value, .iov_len = sizeof other};
+	return process_vm_writev(pid, &from, 1, &to, 1, 0) < 0 ? -1 : 0;
+}
+
+static void *wait_for_ever(void *told)
+{
+	pid_t *id = told;
+	if (id)
+		__atomic_store_n(id, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static pid_t another_thread(void)
+{
+	static pid_t id;
+	pthread_t thread;
+	id = 0;
+	if (pthread_create(&thread, NULL, wait_for_ever, &id) != 0)
+		return -1;
+	while (__atomic_load_n(&id, __ATOMIC_SEQ_CST) == 0)
+		usleep(1000);
+	return id;
+}
+
+/* Of this thread alone: the library's functions would change every thread's. */
+static int become_user(unsigned uid)
+{
+	if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, uid, uid, uid) < 0)
+		return -1;
+	return (int)syscall(SYS_setresuid, uid, uid, uid);
+}
+
+static int flap_for_ever(void *path)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		size_t length;
+		char *place = load(path, 0, &length);
+		usleep(3000);
+		if (place != MAP_FAILED)
+			munmap(place, length);
+		usleep(3000);
+	}
+	return 0;
 }
 
 static int stay(void *unused)
 {
+	/* Not PR_SET_PDEATHSIG: who has given up root may not send a signal to who has not. */
 	(void)unused;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
-		pause();
+	for (pid_t parent = getppid(); getppid() == parent;)
+		usleep(20000);
 	return 0;
+}
+
+static int relative(int (*work)(void *), void *argument)
+{
+	static char stack[STACK];
+	return clone(work, stack + sizeof stack, CLONE_VM | SIGCHLD, argument) < 0 ? -1 : 0;
 }
 
 static void leave(void)
 {
-	static char stack[65536];
 	char *words[] = {"sleep", "1000", NULL};
-	if (clone(stay, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) < 0) {
+	if (relative(stay, NULL) < 0) {
 		say("failed %s", strerror(errno));
 		return;
 	}
@@ -258,8 +419,9 @@ static long raw(long number, long a, long b, long c, long d, long e)
 	return result;
 }
 
-/* Say of this memory what is true (proc(5), /proc/PID/stat), and of its executable what is not. */
-static int claim(int file)
+/* Say of this memory what is true (proc(5), /proc/PID/stat), and of its executable, or of where its
+ * arguments are, what is not. */
+static int claim(int file, char *argument)
 {
 	unsigned long long field[52] = {0};
 	char text[2048];
@@ -278,6 +440,10 @@ static int claim(int file)
 		.brk = (unsigned long)sbrk(0), .arg_start = field[48], .arg_end = field[49],
 		.env_start = field[50], .env_end = field[51], .exe_fd = (unsigned)file,
 	};
+	if (argument) {
+		map.arg_start = (uintptr_t)argument;
+		map.arg_end = (uintptr_t)argument + 64;
+	}
 	return (int)syscall(SYS_prctl, PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 
@@ -316,7 +482,28 @@ static int spoof(const char *path)
 			MREMAP_MAYMOVE | MREMAP_FIXED, (long)own[i].start) < 0)
 			return -1;
 	}
-	return claim(file);
+	return claim(file, NULL);
+}
+
+/* Arguments in a page that is never brought: this process is the one to bring it, and does not. */
+static int stall(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register all = {.range = {.start = (uintptr_t)page, .len = PAGE},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
+	int faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (page == MAP_FAILED || faults < 0 || ioctl(faults, UFFDIO_API, &api) < 0 ||
+	    ioctl(faults, UFFDIO_REGISTER, &all) < 0)
+		return -1;
+	return claim(-1, page);
+}
+
+static int rename_self(const char *name)
+{
+	memset(arguments[0], 0, strlen(arguments[0]));
+	strcpy(arguments[0], "sh");
+	return prctl(PR_SET_NAME, name);
 }
 
 static int namespaces(void)
@@ -331,6 +518,18 @@ static int namespaces(void)
 		_exit(0);
 	}
 	return 0;
+}
+
+static void open_library(const char *path)
+{
+#ifdef DYNAMIC
+	if (dlopen(path, RTLD_NOW) == NULL)
+		say("failed %s", dlerror());
+	else
+		say("done");
+#else
+	say("failed %s: this program is static", path);
+#endif
 }
 
 static const char *after(const char *line, const char *command)
@@ -375,12 +574,46 @@ static void obey(char *line)
 		done(take(rest));
 	} else if ((rest = after(line, "map"))) {
 		done(map_file(rest));
+	} else if ((rest = after(line, "load"))) {
+		done(is_loaded(rest, 0));
+	} else if ((rest = after(line, "load-later"))) {
+		done(is_loaded(rest, PROT_READ));
+	} else if ((rest = after(line, "open"))) {
+		open_library(rest);
+	} else if ((rest = after(line, "flap"))) {
+		static char kept[4096];
+		snprintf(kept, sizeof kept, "%s", rest);
+		done(relative(flap_for_ever, kept));
+	} else if ((rest = after(line, "sibling"))) {
+		done(relative(stay, NULL) < 0 ? -1 : become_user((unsigned)atoi(rest)));
+	} else if ((rest = after(line, "thread"))) {
+		done(another_thread() < 0 ? -1 : become_user((unsigned)atoi(rest)));
+	} else if ((rest = after(line, "poke-other"))) {
+		done(poke_other(atoi(rest)));
+	} else if ((rest = after(line, "write-text"))) {
+		done(write_text(atoi(rest)));
+	} else if ((rest = after(line, "write-data"))) {
+		done(write_data(atoi(rest)));
+	} else if ((rest = after(line, "trace"))) {
+		done((int)ptrace(PTRACE_SEIZE, atoi(rest), NULL, NULL));
+	} else if ((rest = after(line, "rename"))) {
+		done(rename_self(rest));
 	} else if ((rest = after(line, "spoof"))) {
 		done(spoof(rest));
 	} else if (strcmp(line, "receive") == 0) {
 		receive_packet();
 	} else if (strcmp(line, "poke") == 0) {
 		done(poke());
+	} else if (strcmp(line, "restore") == 0) {
+		done(poke() < 0 ? -1 : madvise(text_page(), PAGE, MADV_DONTNEED));
+	} else if (strcmp(line, "jit") == 0) {
+		done(jit());
+	} else if (strcmp(line, "stall") == 0) {
+		done(stall());
+	} else if (strcmp(line, "another") == 0) {
+		say("%d", (int)another_thread());
+	} else if (strcmp(line, "value") == 0) {
+		say("%ld", value);
 	} else if (strcmp(line, "leave") == 0) {
 		leave();
 	} else if (strcmp(line, "namespaces") == 0) {
@@ -395,9 +628,10 @@ static void obey(char *line)
 	}
 }
 
-int main(void)
+int main(int count, char **words)
 {
 	static char line[MOST];
+	arguments = count ? words : NULL;
 	say("ready");
 	while (fgets(line, sizeof line, stdin)) {
 		line[strcspn(line, "\n")] = 0;
