@@ -170,10 +170,11 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from attestor.peer import Kernel
     from attestor.serve import serve
 
     config = Config.load(arguments.config)
-    serve(config, is_second_start=arguments.second_start)
+    serve(config, kernel=Kernel.find_out(), is_second_start=arguments.second_start)
     return YES
 
 

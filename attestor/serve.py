@@ -46,16 +46,23 @@ MOST_DESCRIBED = 200
 
 
 def serve(
-    config: Config, *, is_second_start: bool = False, ready: Callable[[], None] = lambda: None
+    config: Config,
+    *,
+    kernel: Kernel,
+    is_second_start: bool = False,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the daemon until SIGTERM or SIGINT; `ready` is called when processes can connect."""
+    """Run the daemon until SIGTERM or SIGINT; `ready` is called when processes can connect.
+
+    `kernel` is what this kernel can say of peers, or less, as on an older one.
+    """
     config.state.mkdir(mode=0o700, exist_ok=True)
     # Forked before there are threads, keys or an open TPM.
     nursery = Nursery.start(looker_uid=config.looker_uid, looker_gid=config.looker_uid)
     privileges.hide_memory()
     _raise_descriptor_limit()
     try:
-        asyncio.run(_serve(config, nursery, is_second_start=is_second_start, ready=ready))
+        asyncio.run(_serve(config, nursery, kernel, is_second_start=is_second_start, ready=ready))
     finally:
         nursery.close()
 
@@ -67,7 +74,12 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _serve(
-    config: Config, nursery: Nursery, *, is_second_start: bool, ready: Callable[[], None]
+    config: Config,
+    nursery: Nursery,
+    kernel: Kernel,
+    *,
+    is_second_start: bool,
+    ready: Callable[[], None],
 ) -> None:
     boot = boot_id()
     verifier = Verifier(
@@ -87,7 +99,7 @@ async def _serve(
         )
         with closing(_Workers(config, tpm, nursery)) as workers:
             async with verifier:
-                await _Daemon(config, machine, verifier, workers).run(nursery, ready)
+                await _Daemon(config, kernel, machine, verifier, workers).run(nursery, ready)
 
 
 class _Workers:
@@ -117,12 +129,17 @@ class _Daemon:
     """The parts, and how they know each other."""
 
     def __init__(
-        self, config: Config, machine: Machine, verifier: Verifier, workers: _Workers
+        self,
+        config: Config,
+        kernel: Kernel,
+        machine: Machine,
+        verifier: Verifier,
+        workers: _Workers,
     ) -> None:
         self.config = config
         self.workers = workers
         self.verifier = verifier
-        self.kernel = Kernel.find_out()
+        self.kernel = kernel
         self.farewells = Farewells(node=config.node, verifier=verifier, instance=machine.instance)
         self.watch = Watch(self.end)
         self.collector = Collector(

@@ -5,101 +5,14 @@ attacker is tests/attacks/programs/puppet.c, a known program, so that nothing bu
 in his way. Kernel 6.1 tells neither SO_PEERPIDFD nor pidfs; 6.12 has both.
 """
 
-import hashlib
-import shlex
-import time
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from credential import local, wit
 from demo.world import World
-from tests.attestor.puppets import Puppet, build, packet, reasons
-from verifier.policy import ReferenceSet
-from verifier.reference import encode_reference
+from tests.attacks.machine import AUDIENCE, ID, PATH, SOCKET, MachinePuppet, Programs
+from tests.attestor.puppets import packet, reasons
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
-
-PATH = "/usr/bin/puppet"
-SOCKET = Path("/run/procseal/attestor.sock")
-UNIT = "puppet.service"
-ID = "spiffe://example.org/puppet"
-AUDIENCE = "https://ledger.example.org"
-PATIENCE_SECONDS = 60
-
-WORKLOAD = f"""
-version = 1
-id = "{ID}"
-executable = {{ set = "puppet", file = "usr/bin/puppet" }}
-mapped = ["puppet"]
-user = "payments"
-unit = "{UNIT}"
-minimum = "lab"
-[[use]]
-audience = "{AUDIENCE}"
-scopes = ["post"]
-"""
-
-
-@pytest.fixture(scope="session")
-def puppet_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("programs") / "puppet")
-
-
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-class MachinePuppet(Puppet):
-    """A puppet in the machine, whose input and output are files there."""
-
-    names = iter(range(1_000_000))
-
-    def __init__(self, world: World, *, path: str = PATH, user: str = "payments") -> None:
-        self.world = world
-        self.name = f"puppet-{next(self.names)}"
-        self.heard = 0
-        self.pid = world.start_as(user, UNIT, path, self.name)
-        assert self.hear() == "ready"
-
-    def end(self) -> None:
-        self.world.machine.run(f"kill -KILL {self.pid}")
-
-    def tell(self, line: str) -> None:
-        said = self.world.machine.run(f"echo {shlex.quote(line)} >/tmp/{self.name}.in")
-        said.check()
-
-    def hear(self) -> str:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            lines = self.world.output(self.name).splitlines()
-            if len(lines) > self.heard:
-                self.heard += 1
-                return lines[self.heard - 1]
-            assert time.monotonic() < deadline, self.world.machine.run(
-                "tail -n 20 /run/attestor.log"
-            ).output
-
-
-@pytest.fixture(scope="module", params=["6.12", "6.1"])
-def world(request: pytest.FixtureRequest, puppet_path: Path) -> Iterator[World]:
-    """A machine whose verifier accepts the puppet as a workload."""
-    with World.build(kernel=request.param) as one:
-        program = puppet_path.read_bytes()
-        known = ReferenceSet(name="puppet", files={"usr/bin/puppet": (sha256(program),)})
-        for kind, text in {"reference": encode_reference(known), "workload": WORKLOAD}.items():
-            document = one.directory / f"puppet-{kind}.toml"
-            document.write_text(text)
-            one.operator(kind, "put", str(document))
-        one.machine.put(PATH, program, mode=0o755)
-        yield one
-
-
-@pytest.fixture
-def puppet(world: World) -> Iterator[MachinePuppet]:
-    with MachinePuppet(world) as one:
-        yield one
 
 
 def peer_proof(world: World) -> str:
@@ -153,6 +66,7 @@ def test_exec_between_nonce_and_answer(puppet: MachinePuppet) -> None:
     assert reasons(puppet.answer(nonce, ID)) == ["local.process-changed"]
 
 
+@pytest.mark.attack(number=81, attacker="an ordinary user", asset="another process's identity")
 @pytest.mark.attack(number=123, attacker="an ordinary user", asset="another process's identity")
 def test_credentials_forged_in_namespaces_of_ones_own(puppet: MachinePuppet) -> None:
     """Its child, root in there, names it as the sender of what the child sends."""
@@ -163,10 +77,10 @@ def test_credentials_forged_in_namespaces_of_ones_own(puppet: MachinePuppet) -> 
 
 
 @pytest.mark.attack(number=49, attacker="an ordinary user", asset="the identity")
-def test_an_executable_that_is_only_claimed(world: World, puppet_path: Path) -> None:
+def test_an_executable_that_is_only_claimed(world: World, programs: Programs) -> None:
     """The file that /proc/PID/exe names is golden, and is not what runs."""
     impostor = "/home/payments/impostor"
-    world.machine.put(impostor, puppet_path.read_bytes() + b"\0", owner="payments", mode=0o755)
+    world.machine.put(impostor, programs.puppet + b"\0", owner="payments", mode=0o755)
     with MachinePuppet(world, path=impostor) as puppet:
         puppet.do(f"spoof {PATH}")
         claimed = world.machine.run(f"readlink /proc/{puppet.pid}/exe").output

@@ -46,7 +46,7 @@ ATTACKERS = {
     ),
     "Another user of the node": (
         "an ordinary user", "an ordinary user of the node", "another user",
-        "a process of another user", "a file server",
+        "a process of another user", "a file server", "a relative of another user",
     ),
     "Root on the node": (
         "root on the node", "root on the node, with a known interpreter", "whoever resets the TPM",

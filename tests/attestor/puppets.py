@@ -7,13 +7,15 @@ from typing import Any, Self
 
 from credential import local
 
-SOURCE = Path(__file__).parent.parent / "attacks" / "programs" / "puppet.c"
+SOURCES = Path(__file__).parent.parent / "attacks" / "programs"
 
 
-def build(target: Path) -> Path:
-    """Compile the puppet; static, so that it maps one file."""
+def build(target: Path, *options: str, source: str = "puppet.c") -> Path:
+    """Compile the puppet, or another program; static, so that it maps one file."""
+    how = options or ("-static",)
     subprocess.run(
-        ["gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", target, SOURCE], check=True
+        ["gcc", "-O2", *how, "-Wall", "-Wextra", "-Werror", "-o", target, SOURCES / source],
+        check=True,
     )
     return target
 

@@ -19,6 +19,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from attestor.enrolment import identify
+from attestor.peer import Kernel
 from attestor.tpm import Tpm
 from evidence.ima import Record
 from swtpm import Manufacturer, SoftwareTpm
@@ -77,6 +78,8 @@ class World:
     records: list[Record] = field(default_factory=list)
     attestor_pid: int = 0
     ends: dict[str, ExitStack] = field(default_factory=dict)
+    kernel: Kernel | None = None
+    """What the attestor is told of this machine's kernel; None: it finds out."""
 
     def __post_init__(self) -> None:
         self.directory.chmod(0o755)
@@ -242,10 +245,9 @@ class World:
     def running(self, room: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run a daemon of ours for the time of the block."""
         log = self.directory / f"{room}.log"
-        configuration = self.directory / f"{room}.toml"
         with log.open("ab") as told:
             process = subprocess.Popen(
-                [sys.executable, "-m", room, "serve", "--config", configuration, *words],
+                [sys.executable, *self._start_line(room), *words],
                 cwd=ROOT, stdout=told, stderr=told,
             )  # fmt: skip
         try:
@@ -253,6 +255,17 @@ class World:
         finally:
             process.terminate()
             process.wait(timeout=20)
+
+    def _start_line(self, room: str) -> list[str]:
+        if room == "verifier" or self.kernel is None:
+            return ["-m", room, "serve", "--config", str(self.directory / f"{room}.toml")]
+        path = str(self.config)
+        code = (
+            "from pathlib import Path; from attestor.config import Config;"
+            " from attestor.peer import Kernel; from attestor.serve import serve;"
+            f" serve(Config.load(Path({path!r})), kernel={self.kernel!r})"
+        )
+        return ["-c", code]
 
     def wait_until(self, happened: Any, what: str) -> None:  # noqa: ANN401
         deadline = time.monotonic() + START_SECONDS
@@ -276,12 +289,14 @@ def open_world(  # noqa: PLR0913 - what a test may want otherwise
     extended: bytes = b"",
     make_puppet: Callable[[Path], Path] = build,
     others: Sequence[str] = OTHERS,
+    kernel: Kernel | None = None,
     **more: Any,  # noqa: ANN401
 ) -> Iterator[World]:
     """Start everything, and end it with the block.
 
     `extended` is what somebody extended PCR 15 with before; `make_puppet` makes the program at a
-    path, `others` are known besides; `more` is configuration.
+    path, `others` are known besides; `kernel` is what the attestor is told of this machine's;
+    `more` is configuration.
     """
     with ExitStack() as ends:
         directory = Path(mkdtemp(prefix="procseal-"))
@@ -292,6 +307,7 @@ def open_world(  # noqa: PLR0913 - what a test may want otherwise
             port=free_port(),
             make_puppet=make_puppet,
             others=others,
+            kernel=kernel,
         )
         ends.callback(lambda: print(world.log()))
         world.boot()

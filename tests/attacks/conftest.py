@@ -1,0 +1,31 @@
+"""What attacks in the virtual machine share: one boot of each kernel."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo.world import World
+from tests.attacks.machine import Machine, MachinePuppet, Programs
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    return Programs.build(tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="session", params=["6.12", "6.1"])
+def machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
+    """A machine whose verifier accepts puppets; leave it as it was, and the node accepted."""
+    with Machine.boot(request.param, programs) as one:
+        yield one
+
+
+@pytest.fixture
+def world(machine: Machine) -> World:
+    return machine.world
+
+
+@pytest.fixture
+def puppet(machine: Machine) -> Iterator[MachinePuppet]:
+    with machine.puppet() as one:
+        yield one

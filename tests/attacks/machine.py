@@ -1,0 +1,199 @@
+"""A virtual machine with an attestor, and attackers in it: tests/attacks/programs/.
+
+Its verifier knows the puppet, and that puppets are workloads, so that nothing but what a test is
+about is in an attacker's way. What other users than root own is measured nowhere that counts;
+whatever a test has root execute or map is known, or the node is refused until it reboots.
+"""
+
+import hashlib
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from credential import local
+from demo.world import World
+from swtpm.kernels import Kernel
+from swtpm.programs import BUILD
+from tests.attestor.puppets import Puppet, build, reasons
+from verifier.policy import ReferenceSet
+from verifier.reference import encode_reference
+
+PATH = "/usr/bin/puppet"
+DYNAMIC = "/usr/bin/puppet-dynamic"
+SERVED = "/usr/bin/served"
+INJECTED = "/home/payments/injected.so"
+SOCKET = Path("/run/procseal/attestor.sock")
+UNIT = "puppet.service"
+ID = "spiffe://example.org/puppet"
+DYNAMIC_ID = "spiffe://example.org/puppet-dynamic"
+AUDIENCE = "https://ledger.example.org"
+USER = "payments"
+UID = 1001
+PATIENCE_SECONDS = 60
+
+LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
+"""What the dynamic puppet may map, besides itself."""
+LIBRARY_PATH = "usr/lib/x86_64-linux-gnu"
+
+
+def workload(id_: str, path: str) -> str:
+    return f"""
+version = 1
+id = "{id_}"
+executable = {{ set = "puppets", file = "{path.lstrip("/")}" }}
+mapped = ["puppets"]
+user = "{USER}"
+unit = "{UNIT}"
+minimum = "lab"
+[[use]]
+audience = "{AUDIENCE}"
+scopes = ["post"]
+"""
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The attackers' programs, compiled."""
+
+    puppet: bytes
+    dynamic: bytes
+    served: bytes
+    injected: bytes
+
+    @property
+    def earlier(self) -> bytes:
+        """An earlier release of the puppet: known, and not the workload's."""
+        return self.puppet + b"\0"
+
+    @classmethod
+    def build(cls, directory: Path) -> "Programs":
+        made = {
+            "puppet": build(directory / "puppet"),
+            "dynamic": build(directory / "dynamic", "-DDYNAMIC"),
+            "served": build(directory / "served", source="served.c"),
+            "injected": build(directory / "injected", "-shared", "-fPIC", source="injected.c"),
+        }
+        return cls(**{name: path.read_bytes() for name, path in made.items()})
+
+
+@dataclass
+class Machine:
+    """The demo's world with the attackers' programs in it."""
+
+    world: World
+    programs: Programs
+    kernel: str
+
+    @classmethod
+    @contextmanager
+    def boot(cls, kernel: str, programs: Programs) -> Iterator["Machine"]:
+        with World.build(kernel=kernel) as world:
+            machine = cls(world, programs, kernel)
+            machine._configure()
+            yield machine
+
+    def _configure(self) -> None:
+        programs = self.programs
+        tree = BUILD / "vm" / "tree" / LIBRARY_PATH
+        files = {
+            "usr/bin/puppet": (sha256(programs.puppet),),
+            "usr/bin/puppet-dynamic": (sha256(programs.dynamic),),
+            "usr/bin/puppet-earlier": (sha256(programs.earlier),),
+            **{f"{LIBRARY_PATH}/{one}": (sha256((tree / one).read_bytes()),) for one in LIBRARIES},
+        }
+        tools = {"usr/bin/served": (sha256(programs.served),)}
+        for name, module in self.modules:
+            tools[f"{name}.ko"] = (sha256(module),)
+        documents = {
+            "reference": [
+                encode_reference(ReferenceSet(name="puppets", files=files)),
+                encode_reference(ReferenceSet(name="tools", files=tools)),
+            ],
+            "workload": [workload(ID, PATH), workload(DYNAMIC_ID, DYNAMIC)],
+        }
+        for kind, texts in documents.items():
+            for number, text in enumerate(texts):
+                document = self.world.directory / f"puppet-{kind}-{number}.toml"
+                document.write_text(text)
+                self.world.operator(kind, "put", str(document))
+        self.put(PATH, programs.puppet)
+        self.put(DYNAMIC, programs.dynamic)
+        self.put(SERVED, programs.served)
+        self.put(INJECTED, programs.injected, owner=USER)
+
+    @property
+    def modules(self) -> tuple[tuple[str, bytes], ...]:
+        """What this kernel needs for FUSE."""
+        return Kernel.at(self.kernel).modules("fuse")
+
+    def put(self, path: str, data: bytes, *, owner: str = "root") -> None:
+        """Put a program into the machine."""
+        self.world.machine.put(path, data, owner=owner, mode=0o755)
+
+    def run(self, command: str) -> str:
+        """Run a command as root that has to succeed; return its output."""
+        return str(self.world.machine.run(command).check().output)
+
+    def puppet(self, path: str = PATH, *, user: str = USER, prefix: str = "") -> "MachinePuppet":
+        """Start a puppet in its unit."""
+        return MachinePuppet(self.world, path=path, user=user, prefix=prefix)
+
+    def is_accepted(self) -> bool:
+        return any(node["accepted"] for node in self.world.operator("node", "list"))
+
+
+class MachinePuppet(Puppet):
+    """A puppet in the machine, whose input and output are files there."""
+
+    names = iter(range(1_000_000))
+
+    def __init__(
+        self, world: World, *, path: str = PATH, user: str = USER, prefix: str = ""
+    ) -> None:
+        self.world = world
+        self.name = f"puppet-{next(self.names)}"
+        self.heard = 0
+        self.pid = world.start_as(user, UNIT, f"{prefix} {path}".lstrip(), self.name)
+        assert self.hear() == "ready"
+
+    def end(self) -> None:
+        self.world.machine.run(f"kill -KILL {self.pid}")
+
+    def tell(self, line: str) -> None:
+        said = self.world.machine.run(f"echo {shlex.quote(line)} >/tmp/{self.name}.in")
+        said.check()
+
+    def hear(self) -> str:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            lines = self.world.output(self.name).splitlines()
+            if len(lines) > self.heard:
+                self.heard += 1
+                return lines[self.heard - 1]
+            assert time.monotonic() < deadline, self.world.machine.run(
+                "tail -n 20 /run/attestor.log"
+            ).output
+
+    def obtain_granted(self, id_: str = ID) -> local.Credential:
+        """Obtain a credential, which has to be granted."""
+        message = self.obtain(SOCKET, id_)
+        assert isinstance(message, local.Credential), message
+        return message
+
+    def why(self, id_: str = ID) -> list[str]:
+        """Return why it gets no credential."""
+        return reasons(self.obtain(SOCKET, id_))
+
+    def why_no_proof(self) -> list[str]:
+        """Return why it gets no proof."""
+        return reasons(self.prove(AUDIENCE))
+
+    def is_proven(self) -> bool:
+        return isinstance(self.prove(AUDIENCE), local.Proof)

@@ -1,0 +1,12 @@
+/* A library that somebody else brings into a program: by LD_PRELOAD, or as an auditor of its
+ * linker (rtld-audit(7)).
+ *
+ * Build: gcc -O2 -shared -fPIC -Wall -Wextra -Werror -o injected.so injected.c
+ */
+#define _GNU_SOURCE
+#include <link.h>
+
+unsigned int la_version(unsigned int version)
+{
+	return version;
+}

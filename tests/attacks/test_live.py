@@ -1,0 +1,427 @@
+"""Attacks on what a look sees of a process, on the kernels that nodes have.
+
+The node stays accepted through all of them but the last two, which end its trust until it reboots.
+"""
+
+import hashlib
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from credential import local
+from swtpm import Failed
+from tests.attacks.machine import (
+    AUDIENCE,
+    DYNAMIC,
+    DYNAMIC_ID,
+    ID,
+    INJECTED,
+    PATH,
+    SERVED,
+    SOCKET,
+    UID,
+    UNIT,
+    USER,
+    Machine,
+    MachinePuppet,
+)
+from tests.attestor.puppets import packet, reasons
+
+pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
+
+PROCESS = "the process itself"
+SIBLING = "a process of the same user"
+ANYBODY = "an ordinary user"
+ROOT = "root on the node"
+IDENTITY = "the identity"
+CREDENTIAL = "the credential"
+
+NEVER_RUN = "/usr/bin/tac"
+"""Known, and nobody executes it."""
+KNOWN_LIBRARY = "/usr/lib/x86_64-linux-gnu/libz.so.1"
+"""Known, and not allowed for the workload."""
+LIST = "/sys/kernel/security/ima/ascii_runtime_measurements"
+
+
+# What is done to text
+
+
+@pytest.mark.attack(number=50, attacker=SIBLING, asset=CREDENTIAL)
+def test_050_text_changed_with_ptrace(machine: Machine, puppet: MachinePuppet) -> None:
+    puppet.obtain_granted()
+    with machine.puppet() as sibling:
+        sibling.do(f"poke-other {puppet.pid}")
+    assert puppet.why_no_proof() == ["process.text-patched"]
+
+
+@pytest.mark.attack(number=50, attacker=SIBLING, asset=CREDENTIAL)
+def test_050_a_tracer_of_one_thread(machine: Machine, puppet: MachinePuppet) -> None:
+    """The first thread, of which /proc/PID/status speaks, has none."""
+    thread = puppet.say("another")
+    puppet.obtain_granted()
+    with machine.puppet() as sibling:
+        sibling.do(f"trace {thread}")
+        assert puppet.why_no_proof() == ["process.traced"]
+
+
+@pytest.mark.attack(number=51, attacker=PROCESS, asset=CREDENTIAL)
+def test_051_text_changed_and_put_back(machine: Machine, puppet: MachinePuppet) -> None:
+    """Each page is the file's again."""
+    puppet.do("restore")
+    assert puppet.why() == ["process.text-cut-in-pieces"]
+    with machine.puppet() as other:
+        other.obtain_granted()
+        other.do("restore")
+        assert other.why_no_proof() == ["process.text-cut-in-pieces"]
+
+
+@pytest.mark.attack(number=52, attacker=SIBLING, asset=CREDENTIAL)
+def test_052_text_written_through_proc(machine: Machine, puppet: MachinePuppet) -> None:
+    """No tracer at any moment. Up to Linux 6.12 it can be done; newer ones answer EIO."""
+    puppet.obtain_granted()
+    with machine.puppet() as sibling:
+        sibling.do(f"write-text {puppet.pid}")
+    assert puppet.why_no_proof() == ["process.text-patched"]
+
+
+@pytest.mark.attack(number=53, attacker=SIBLING, asset=CREDENTIAL, level="L2")
+def test_053_data_written_is_not_seen(machine: Machine, puppet: MachinePuppet) -> None:
+    """What it does not prove, number 53: nobody knows what a program's data should be."""
+    puppet.obtain_granted()
+    assert puppet.say("value") == "1"
+    with machine.puppet() as sibling:
+        sibling.do(f"write-data {puppet.pid}")
+    assert puppet.say("value") == "2"
+    assert puppet.is_proven()
+
+
+# What is mapped
+
+
+@pytest.mark.attack(number=43, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=54, attacker=PROCESS, asset=IDENTITY)
+def test_054_a_file_that_became_executable_unmeasured(
+    machine: Machine, puppet: MachinePuppet
+) -> None:
+    """Mapped to be read and made executable then; root's reading leaves no entry either (43)."""
+    machine.run(f"cat {NEVER_RUN} >/dev/null")
+    puppet.do(f"load-later {NEVER_RUN}")
+    assert set(puppet.why()) == {
+        "process.file-not-in-measurement-list",
+        "process.mapped-file-not-allowed",
+    }
+    assert machine.run(f"grep -c '{NEVER_RUN}$' {LIST} || true") == "0"
+
+
+@pytest.mark.attack(number=55, attacker=PROCESS, asset=CREDENTIAL)
+def test_055_code_that_is_written_and_run(machine: Machine, puppet: MachinePuppet) -> None:
+    puppet.do("jit")
+    assert puppet.why() == ["process.anonymous-executable-memory"]
+    with machine.puppet() as other:
+        other.obtain_granted()
+        other.do("jit")
+        assert other.why_no_proof() == ["process.anonymous-executable-memory"]
+
+
+@pytest.mark.attack(number=57, attacker=ANYBODY, asset=IDENTITY)
+def test_057_a_program_in_shared_memory(machine: Machine) -> None:
+    """Root's, and golden; but what is in memory is measured by no rule of older kernels."""
+    path = "/dev/shm/puppet"
+    machine.put(path, machine.programs.puppet)
+    with machine.puppet(path) as puppet:
+        assert puppet.why() == ["process.file-on-unmeasured-file-system"]
+    machine.run(f"rm {path}")
+
+
+@pytest.mark.attack(number=59, attacker=ANYBODY, asset=IDENTITY)
+def test_059_a_name_that_ends_in_deleted(machine: Machine) -> None:
+    """Names say nothing: one file is called so, and one is deleted."""
+    path = "/usr/bin/puppet (deleted)"
+    machine.put(path, machine.programs.puppet)
+    with machine.puppet(r"/usr/bin/puppet\ \(deleted\)") as puppet:
+        puppet.obtain_granted()
+        machine.run(f"rm {shlex.quote(path)}")
+        assert puppet.why_no_proof() == ["process.file-deleted"]
+
+
+@pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.parametrize("variable", ["LD_PRELOAD", "LD_AUDIT"])
+def test_061_a_library_brought_in_from_outside(machine: Machine, variable: str) -> None:
+    with machine.puppet(DYNAMIC, prefix=f"env {variable}={INJECTED}") as puppet:
+        mapped = machine.run(f"grep -c {INJECTED} /proc/{puppet.pid}/maps")
+        found = set(puppet.why(DYNAMIC_ID))
+    assert int(mapped) > 0
+    assert "process.file-writable-by-others-than-root" in found
+    if variable == "LD_AUDIT":  # it has a linker's namespace, and a C library, of its own
+        assert "process.mapping-not-as-the-program-headers" in found
+
+
+@pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
+def test_061_without_one_it_is_granted(machine: Machine) -> None:
+    with machine.puppet(DYNAMIC) as puppet:
+        puppet.obtain_granted(DYNAMIC_ID)
+
+
+@pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.attack(number=62, attacker=PROCESS, asset=IDENTITY)
+@pytest.mark.parametrize("how", ["dlopen", "LD_PRELOAD"])
+def test_062_a_library_that_is_golden_elsewhere(machine: Machine, how: str) -> None:
+    prefix = f"env LD_PRELOAD={KNOWN_LIBRARY}" if how == "LD_PRELOAD" else ""
+    with machine.puppet(DYNAMIC, prefix=prefix) as puppet:
+        if how == "dlopen":
+            puppet.obtain_granted(DYNAMIC_ID)
+            puppet.do(f"open {KNOWN_LIBRARY}")
+            assert puppet.why_no_proof() == ["process.mapped-file-not-allowed"]
+        else:
+            assert puppet.why(DYNAMIC_ID) == ["process.mapped-file-not-allowed"]
+
+
+@pytest.mark.attack(number=74, attacker=ANYBODY, asset=IDENTITY)
+def test_074_a_file_made_shorter_by_its_path(machine: Machine) -> None:
+    """Linux 6.1 does not measure it again. The look hashes what is there."""
+    path = f"/home/{USER}/long"
+    machine.put(path, machine.programs.puppet + b"\0\0", owner=USER)
+    before, after = (
+        hashlib.sha256(machine.programs.puppet + more).hexdigest() for more in (b"\0\0", b"\0")
+    )
+    with machine.puppet(path):
+        pass
+    machine.run(
+        f"python3 -c 'import os; os.truncate(\"{path}\", {len(machine.programs.puppet) + 1})'"
+    )
+    with machine.puppet(path) as puppet:
+        message = puppet.obtain(SOCKET, ID)
+    assert reasons(message) == ["process.executable-unknown"]
+    assert isinstance(message, local.Refusal)
+    assert message.findings[0].found == f"sha256:{after}"
+    listed = machine.run(f"cut -d' ' -f4 {LIST}").split()
+    assert f"sha256:{before}" in listed
+    assert (f"sha256:{after}" in listed) == (machine.kernel != "6.1")
+
+
+@pytest.mark.attack(number=76, attacker=ANYBODY, asset=IDENTITY)
+def test_076_another_name_of_the_same_file(machine: Machine) -> None:
+    machine.run(f"ln {PATH} /usr/bin/alias")
+    with machine.puppet("/usr/bin/alias") as puppet:
+        puppet.obtain_granted()
+        machine.run("mv /usr/bin/alias /usr/bin/other-alias")
+        assert puppet.is_proven()
+        machine.run("rm /usr/bin/other-alias")
+        assert puppet.is_proven()
+
+
+@pytest.mark.attack(number=77, attacker=ROOT, asset=IDENTITY)
+def test_077_another_program_for_a_while(machine: Machine) -> None:
+    """A, then B, which is known too, then A again: what runs now decides, not the list's order."""
+    path = "/usr/bin/flip"
+    programs = machine.programs
+    for program, expected in (
+        (programs.puppet, []),
+        (programs.earlier, ["process.executable-unknown"]),
+        (programs.puppet, []),
+    ):
+        machine.put(path, program)
+        with machine.puppet(path) as puppet:
+            answer = puppet.obtain(SOCKET, ID)
+            assert (reasons(answer) if isinstance(answer, local.Refusal) else []) == expected
+    machine.run(f"rm {path}")
+
+
+@contextmanager
+def served(machine: Machine) -> Iterator[tuple[str, int]]:
+    """Mount a server's file system with the golden program in it; give its path and the pid."""
+    directory = "/srv/remote"
+    for name, module in machine.modules:
+        machine.put(f"/tmp/{name}.ko", module)
+        machine.run(f"[ -e /sys/module/{name} ] || insmod /tmp/{name}.ko")
+    machine.run(f"mkdir -p {directory}; [ -e /dev/fuse ] || mknod /dev/fuse c 10 229")
+    pid = machine.world.machine.start(f"{SERVED} {directory} {PATH}", output="/tmp/served.out")
+    try:
+        machine.world.wait(
+            lambda: "ready" in machine.run("cat /tmp/served.out"), 20, "the file server"
+        )
+        yield f"{directory}/program", pid
+    finally:
+        machine.world.machine.run(f"kill -KILL {pid}; umount -l {directory}")
+
+
+@pytest.mark.attack(number=75, attacker="a file server", asset=IDENTITY)
+def test_075_a_golden_program_that_a_server_holds(machine: Machine, puppet: MachinePuppet) -> None:
+    """It may answer differently the next time, and is not asked."""
+    with served(machine) as (path, _):
+        puppet.do(f"load {path}")
+        assert "process.file-on-unmeasured-file-system" in puppet.why()
+        with machine.puppet(path) as other:
+            assert other.why() == ["process.executable-unknown"]
+    assert machine.is_accepted()
+
+
+@pytest.mark.attack(number=79, attacker="a file server", asset="the attestor's time")
+def test_079_a_server_that_never_answers(machine: Machine, puppet: MachinePuppet) -> None:
+    with served(machine) as (path, pid), machine.puppet() as other:
+        puppet.do(f"load {path}")
+        machine.run(f"kill -USR1 {pid}")
+        assert "process.file-on-unmeasured-file-system" in puppet.why()
+        other.obtain_granted()
+
+
+@pytest.mark.attack(number=79, attacker=PROCESS, asset="the attestor's time")
+def test_079_arguments_that_never_come(machine: Machine, puppet: MachinePuppet) -> None:
+    """Whoever reads them waits for ever. A look reads nothing that is in a process's own memory."""
+    machine.run("echo 1 >/proc/sys/vm/unprivileged_userfaultfd")
+    puppet.do("stall")
+    read = machine.world.machine.run(f"timeout -s KILL 2 cat /proc/{puppet.pid}/cmdline")
+    assert read.code != 0
+    puppet.obtain_granted()
+    assert puppet.is_proven()
+    machine.run("echo 0 >/proc/sys/vm/unprivileged_userfaultfd")
+
+
+# Who it is
+
+
+@pytest.mark.attack(number=78, attacker=PROCESS, asset=IDENTITY)
+def test_078_a_name_that_it_gives_itself(machine: Machine, puppet: MachinePuppet) -> None:
+    puppet.do("rename payments")
+    assert machine.run(f"cat /proc/{puppet.pid}/comm") == "payments"
+    assert machine.run(f"tr -d '\\0' </proc/{puppet.pid}/cmdline") == "sh"
+    puppet.obtain_granted()
+    puppet.do("rename other")
+    assert puppet.is_proven()
+
+
+@pytest.mark.attack(number=70, attacker="a relative of another user", asset=IDENTITY)
+@pytest.mark.parametrize("how", ["sibling", "thread"])
+def test_070_memory_shared_with_root(machine: Machine, how: str) -> None:
+    with machine.puppet(user="root") as puppet:
+        puppet.do(f"{how} {UID}")
+        assert puppet.why() == ["process.memory-shared-with-other-ids"]
+
+
+@pytest.mark.attack(number=80, attacker=PROCESS, asset=IDENTITY)
+def test_080_a_process_that_never_looks_the_same_twice(puppet: MachinePuppet) -> None:
+    """Before or after the quote, one of two looks that have to be equal is not."""
+    puppet.do(f"flap {KNOWN_LIBRARY}")
+    assert set(puppet.why()) <= {
+        "local.look-failed",
+        "local.process-changed",
+        "process.withdrawn",
+        "process.mapped-file-not-allowed",
+    }
+
+
+@pytest.mark.attack(number=68, attacker=SIBLING, asset=IDENTITY)
+def test_068_a_golden_process_with_the_pid_of_the_one_that_connected(
+    machine: Machine,
+) -> None:
+    """It connects, gives the socket away and ends, before the attestor asks who it is."""
+    with machine.puppet() as thief:
+        with frozen(machine):
+            puppet = machine.puppet()
+            puppet.do(f"connect {SOCKET}")
+            handover = f"/tmp/{puppet.name}.socket"
+            thief.do(f"take {handover}")
+            puppet.do(f"pass {handover}")
+            assert thief.hear() == "done"
+            puppet.end()
+            golden = start_with_pid(machine, puppet.pid)
+        message = thief.receive()
+        if isinstance(message, local.Nonce):
+            # Before Linux 6.5 a connection has a number for a name, and the number is another's.
+            assert machine.kernel == "6.1"
+            thief.do(f"give {packet(local.Obtain(nonce=message.nonce, id=ID))}")
+            message = thief.receive()
+            assert reasons(message) == ["local.message-not-from-the-process"]
+        else:
+            assert reasons(message) == ["local.peer-unknown"]
+        machine.run(f"kill -KILL {golden}")
+
+
+@pytest.mark.attack(number=68, attacker=SIBLING, asset=CREDENTIAL)
+def test_068_a_golden_process_with_the_pid_of_one_that_was_accepted(machine: Machine) -> None:
+    with machine.puppet() as thief:
+        puppet = machine.puppet()
+        puppet.obtain_granted()
+        handover = f"/tmp/{puppet.name}.socket"
+        thief.do(f"take {handover}")
+        puppet.do(f"pass {handover}")
+        assert thief.hear() == "done"
+        with frozen(machine):
+            puppet.end()
+            golden = start_with_pid(machine, puppet.pid)
+            thief.do(f"send {packet(local.Token())}")
+        assert thief.receive() is None  # the owner is dead, and nobody inherits
+        machine.run(f"kill -KILL {golden}")
+
+
+@contextmanager
+def frozen(machine: Machine) -> Iterator[None]:
+    """Stop the attestor for the time of the block, as a busy machine would."""
+    pid = machine.run("pgrep -o -u attestor")
+    machine.run(f"kill -STOP {pid}")
+    try:
+        yield
+    finally:
+        machine.run(f"kill -CONT {pid}")
+
+
+def start_with_pid(machine: Machine, pid: int) -> int:
+    """Start a golden program under a pid that has been another's."""
+    for _ in range(20):
+        machine.world.wait(
+            lambda: machine.world.machine.run(f"[ ! -e /proc/{pid} ]").code == 0, 10, "its end"
+        )
+        started = int(
+            machine.run(
+                f"echo {pid - 1} >/proc/sys/kernel/ns_last_pid;"
+                f" sh -c 'echo $$ >/sys/fs/cgroup/{UNIT}/cgroup.procs; exec setpriv --reuid={USER}"
+                f" --regid={USER} --init-groups {PATH}' </dev/zero >/dev/null 2>&1 & echo $!"
+            )
+        )
+        if started == pid:
+            return started
+        machine.run(f"kill -KILL {started}")
+        time.sleep(0.1)
+    raise Failed(f"pid {pid} is never free")
+
+
+# These two end the node's trust until it reboots: they are the last.
+
+
+@pytest.mark.attack(number=60, attacker=ROOT, asset=CREDENTIAL)
+def test_060_a_library_that_is_overwritten_where_it_is(
+    machine: Machine, puppet: MachinePuppet
+) -> None:
+    """The text is the file's, and the file is another: the look hashes it, and IMA notices too."""
+    library = "/usr/lib/overwritten.so"
+    content = machine.world.machine.get(KNOWN_LIBRARY)
+    machine.put(library, content)
+    with machine.puppet() as other:
+        other.do(f"load {library}")
+        assert other.why() == ["process.mapped-file-not-allowed"]
+        puppet.obtain_granted()
+        machine.run(f"printf X | dd of={library} bs=1 seek=64 conv=notrunc 2>/dev/null")
+        until_refused(lambda: puppet.prove(AUDIENCE), "ima-list.violation")
+
+
+@pytest.mark.attack(number=77, attacker=ROOT, asset=CREDENTIAL)
+def test_077_an_unknown_program_for_a_while(machine: Machine) -> None:
+    """B is in the list for good, whatever is at its path now."""
+    path = "/usr/bin/flip"
+    machine.put(path, machine.programs.puppet + b"unknown")
+    with machine.puppet(path):
+        pass
+    machine.put(path, machine.programs.puppet)
+    with machine.puppet(path) as puppet:
+        until_refused(lambda: puppet.obtain(SOCKET, ID), "ima-list.entry-unknown")
+
+
+def until_refused(ask: Callable[[], local.Message | None], reason: str) -> None:
+    """Ask until the answer is a refusal for this reason."""
+    deadline = time.monotonic() + 60
+    while not isinstance(answer := ask(), local.Refusal) or reason not in reasons(answer):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.5)
