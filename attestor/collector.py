@@ -442,7 +442,9 @@ class Collector:
             challenge=challenge,
             next_step=chain.step + 1 if chain else 0,
         )
-        if await self.looker.run(lambda one: one.glance(subject.pins)) != seen.glance:
+        # One that is known may have changed since: then its glance is not the one that was judged,
+        # and before its next proof the verifier judges it again.
+        if chain is None and await self._glance(subject) != seen.glance:
             raise refuse(Local.PROCESS_CHANGED, subject.label)
         chain = await self._chain(subject, granted)
         token = grant.open_token(granted, key=chain.key) if granted.ciphertext else ""
@@ -453,6 +455,9 @@ class Collector:
         waiting = self._waiting.get(subject.key_name)
         if waiting is not None and not waiting.outcome.done():
             waiting.outcome.set_result(None)
+
+    async def _glance(self, subject: Subject) -> Glance:
+        return await self.looker.run(lambda one: one.glance(subject.pins))
 
     async def _chain(self, subject: Subject, granted: grant.Grant) -> Chain:
         """Return the key that this grant's token is under."""

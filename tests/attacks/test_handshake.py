@@ -295,6 +295,16 @@ def test_an_unknown_file_that_is_mapped_later(world: World, puppet: Puppet) -> N
     assert "process.file-not-in-measurement-list" in reasons(puppet.prove(AUDIENCE))
 
 
+@pytest.mark.attack(number=50, attacker="a process of the same user", asset="the credential")
+def test_a_tracer_of_one_thread(world: World, puppet: Puppet) -> None:
+    """The first thread, of which /proc/PID/status speaks, has none."""
+    thread = puppet.say("another")
+    granted(puppet.obtain(world.socket, ATTACHED_ID), world)
+    with world.start_puppet() as sibling:
+        sibling.do(f"trace {thread}")
+        assert reasons(puppet.prove(AUDIENCE)) == ["process.traced"]
+
+
 def test_text_that_is_changed_later(world: World, puppet: Puppet) -> None:
     granted(puppet.obtain(world.socket, ATTACHED_ID), world)
     puppet.do("poke")

@@ -27,7 +27,7 @@
  *   trace PID             be the tracer of a process or a thread, and stay it
  *   value                 say what write-data has changed
  *   rename NAME           call oneself something else, for ps
- *   stall                 let whoever reads one's arguments wait for ever
+ *   stall FILE            have a file for one's arguments: whoever reads them waits for its server
  *   close                 hang up
  *   spoof FILE            have /proc/PID/exe name another file, from a user namespace of one's own
  *   namespaces            become the first process of a pid namespace of one's own
@@ -40,7 +40,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -49,7 +48,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -485,18 +483,12 @@ static int spoof(const char *path)
 	return claim(file, NULL);
 }
 
-/* Arguments in a page that is never brought: this process is the one to bring it, and does not. */
-static int stall(void)
+static int stall(const char *path)
 {
-	struct uffdio_api api = {.api = UFFD_API};
-	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct uffdio_register all = {.range = {.start = (uintptr_t)page, .len = PAGE},
-				      .mode = UFFDIO_REGISTER_MODE_MISSING};
-	int faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (page == MAP_FAILED || faults < 0 || ioctl(faults, UFFDIO_API, &api) < 0 ||
-	    ioctl(faults, UFFDIO_REGISTER, &all) < 0)
-		return -1;
-	return claim(-1, page);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+	close(file);
+	return page == MAP_FAILED ? -1 : claim(-1, page);
 }
 
 static int rename_self(const char *name)
@@ -596,6 +588,8 @@ static void obey(char *line)
 		done(write_data(atoi(rest)));
 	} else if ((rest = after(line, "trace"))) {
 		done((int)ptrace(PTRACE_SEIZE, atoi(rest), NULL, NULL));
+	} else if ((rest = after(line, "stall"))) {
+		done(stall(rest));
 	} else if ((rest = after(line, "rename"))) {
 		done(rename_self(rest));
 	} else if ((rest = after(line, "spoof"))) {
@@ -608,8 +602,6 @@ static void obey(char *line)
 		done(poke() < 0 ? -1 : madvise(text_page(), PAGE, MADV_DONTNEED));
 	} else if (strcmp(line, "jit") == 0) {
 		done(jit());
-	} else if (strcmp(line, "stall") == 0) {
-		done(stall());
 	} else if (strcmp(line, "another") == 0) {
 		say("%d", (int)another_thread());
 	} else if (strcmp(line, "value") == 0) {
