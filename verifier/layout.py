@@ -4,7 +4,7 @@ A loader maps each executable segment of a file once, whole, in pages (System V 
 Linux fs/binfmt_elf.c, elf_load; glibc elf/dl-map-segments.h). Text that was made writable, changed
 and put back is the file's again and no page tells, but the mapping stays cut in pieces. A file
 that is mapped elsewhere, or in other parts, runs as nobody built it: its data is not where its
-code looks for it. docs/decisions/0008-layout.md says what real programs were seen to do.
+code looks for it. docs/decisions/0013-layout.md says what real programs were seen to do.
 """
 
 from collections.abc import Iterable, Iterator

@@ -25,12 +25,12 @@ enum { MOST = 1 << 20, PROGRAM = 2 };
 static int device;
 static char *bytes;
 static size_t length;
-static volatile sig_atomic_t is_silent;
 
 static void fall_silent(int number)
 {
 	(void)number;
-	is_silent = 1;
+	for (;;)
+		pause();
 }
 
 static void answer(const struct fuse_in_header *request, int error, const void *data, size_t size)
@@ -130,7 +130,7 @@ int main(int count, char **words)
 	puts("ready");
 	fflush(stdout);
 	for (;;) {
-		ssize_t size = is_silent ? pause() : read(device, request, sizeof request);
+		ssize_t size = read(device, request, sizeof request);
 		if (size >= (ssize_t)sizeof(struct fuse_in_header))
 			serve((const struct fuse_in_header *)request,
 			      request + sizeof(struct fuse_in_header));
