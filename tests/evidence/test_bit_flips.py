@@ -38,10 +38,13 @@ BODY_UNREAD = {
     "new.look.executable.mode",
     "new.look.files.links",  # any number but 0
     "new.look.executable.links",
-    "new.look.mappings.file",  # every file named is judged, whichever mapping is whose
-    "new.look.mappings.start",  # the layout needs the file's ELF headers, which nobody sends
-    "new.look.mappings.offset",
-    "new.look.mappings.length",
+    "new.look.mappings.start",  # by whole pages: a program that can be moved may lie anywhere
+    "new.look.files.segments.address",  # the same
+    "new.look.files.segments.length",  # within its last page
+    *(
+        f"new.look.executable.{one}"  # it is judged as one of the files that are mapped
+        for one in ("segments.offset", "segments.address", "segments.length", "is_movable")
+    ),
     "new.look.gids",  # no workload asks for one
     "new.look.capabilities",  # those that make a process look like another are read
     "new.look.no_new_privs",
