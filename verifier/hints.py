@@ -74,6 +74,9 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_NOT_MEASURED: "attestor check-node",
     Reason.PROCESS_USER: "verifier workload list",
     Reason.PROCESS_UNIT: "verifier workload list",
+    Reason.PROCESS_PATCHED: "start the program again",
+    Reason.PROCESS_SPLIT: "start the program again",
+    Reason.PROCESS_LAYOUT: "docs/decisions/0013-layout.md says which programs are mapped otherwise",
     Reason.PROCESS_LEVEL: "verifier workload list",
     Reason.INTERNAL: "the verifier's log",
 }

@@ -32,7 +32,7 @@ DYNAMIC_ID = "spiffe://example.org/puppet-dynamic"
 AUDIENCE = "https://ledger.example.org"
 USER = "payments"
 UID = 1001
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 150
 
 LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
 """What the dynamic puppet may map, besides itself."""
@@ -161,7 +161,8 @@ class MachinePuppet(Puppet):
         self.name = f"puppet-{next(self.names)}"
         self.heard = 0
         self.pid = world.start_as(user, UNIT, f"{prefix} {path}".lstrip(), self.name)
-        assert self.hear() == "ready"
+        said = self.hear()
+        assert said == "ready", said
 
     def end(self) -> None:
         self.world.machine.run(f"kill -KILL {self.pid}")

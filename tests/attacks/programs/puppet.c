@@ -27,7 +27,8 @@
  *   trace PID             be the tracer of a process or a thread, and stay it
  *   value                 say what write-data has changed
  *   rename NAME           call oneself something else, for ps
- *   stall FILE            have a file for one's arguments: whoever reads them waits for its server
+ *   stall FILE            have a file for one's arguments: whoever reads them waits for its server;
+ *                         say where they are
  *   close                 hang up
  *   spoof FILE            have /proc/PID/exe name another file, from a user namespace of one's own
  *   namespaces            become the first process of a pid namespace of one's own
@@ -483,12 +484,15 @@ static int spoof(const char *path)
 	return claim(file, NULL);
 }
 
-static int stall(const char *path)
+static void stall(const char *path)
 {
 	int file = open(path, O_RDONLY | O_CLOEXEC);
 	char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
 	close(file);
-	return page == MAP_FAILED ? -1 : claim(-1, page);
+	if (page == MAP_FAILED || claim(-1, page) < 0)
+		say("failed %s", strerror(errno));
+	else
+		say("%lu", (unsigned long)(uintptr_t)page);
 }
 
 static int rename_self(const char *name)
@@ -589,7 +593,7 @@ static void obey(char *line)
 	} else if ((rest = after(line, "trace"))) {
 		done((int)ptrace(PTRACE_SEIZE, atoi(rest), NULL, NULL));
 	} else if ((rest = after(line, "stall"))) {
-		done(stall(rest));
+		stall(rest);
 	} else if ((rest = after(line, "rename"))) {
 		done(rename_self(rest));
 	} else if ((rest = after(line, "spoof"))) {
