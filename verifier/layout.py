@@ -18,6 +18,9 @@ from verifier.reasons import Finding, Reason, label
 PAGE_SIZES = (0x1000, 0x4000, 0x10000)
 """Bytes, of the machines that Linux runs on."""
 
+MOST_SEGMENTS = 16
+"""Executable ones of a file, as the attestor reads them: linkers make one, seldom two or three."""
+
 MOST_AGAIN_BYTES = 0x10000
 """A piece of a program's own text that it maps a second time: libffi does so with 4 to 64 KiB, as
 trampolines (src/tramp.c, and *_TRAMP_MAP_SIZE for each processor), instead of writing code."""
@@ -51,6 +54,8 @@ def find_misplaced(look: Look) -> Iterator[Finding]:
     """Yield files whose executable mappings are not what their program headers dictate."""
     if look.page_bytes not in PAGE_SIZES:
         raise Malformed(f"expected a page size of {PAGE_SIZES}, got {look.page_bytes}")
+    if any(len(file.segments) > MOST_SEGMENTS for file in look.files):
+        raise Malformed(f"expected at most {MOST_SEGMENTS} executable segments of a file")
     mapped: dict[int, list[Range]] = {}
     for one in look.mappings:
         mapped.setdefault(one.file, []).append(Range(one.start, one.offset, one.length))
@@ -66,7 +71,8 @@ def _judge_file(file: MappedFile, found: list[Range], page_bytes: int) -> Iterat
         yield Finding(reason=Reason.PROCESS_SPLIT, what=what, expected=expected, found=cut)
         return
     wanted = _as_loaded(file.segments, page_bytes)
-    places = [one for one in _places(file, wanted, found) if _is_all_there(wanted, one, found)]
+    there = frozenset(found)
+    places = [one for one in _places(file, wanted, found) if _is_all_there(wanted, one, there)]
     if len(places) != 1:
         times = f"{len(places)} times, in {_text(found)}"
         expected = f"once {_text(wanted)}" if wanted else "no executable mapping of no program"
@@ -107,8 +113,8 @@ def _places(file: MappedFile, wanted: list[Range], found: list[Range]) -> list[i
     return places if file.is_movable else [0]
 
 
-def _is_all_there(wanted: list[Range], distance: int, found: list[Range]) -> bool:
-    return all(one.moved(distance) in found for one in wanted)
+def _is_all_there(wanted: list[Range], distance: int, there: frozenset[Range]) -> bool:
+    return all(one.moved(distance) in there for one in wanted)
 
 
 def _is_piece(one: Range, wanted: list[Range]) -> bool:

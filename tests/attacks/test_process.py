@@ -244,6 +244,15 @@ def test_049_a_decoy(
     assert why(verifier, laid_out(node, *mappings, **changes)) == {Reason.PROCESS_LAYOUT}
 
 
+def test_more_segments_than_any_program_has(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Each would be sought for at each place: their number is bounded, not the time."""
+    many = tuple(Segment(offset=0, address=n << 20, length=1) for n in range(17))
+    process = laid_out(node, text_of(0), segments=many)
+    assert why(verifier, process) == {Reason.MALFORMED_PROCESS}
+
+
 @pytest.mark.parametrize("size", [0, 1, 4095, 8192, 1 << 21])
 def test_a_page_size_that_no_machine_has(
     node: SimulatedNode, verifier: SimulatedVerifier, size: int
