@@ -1,4 +1,4 @@
-"""How long it takes to look at a process: `python benchmarks/look.py [--json]`, as root.
+"""How long it takes to look at a process: `python -m benchmarks.look [--json]`, as root.
 
 A Python program that maps a dozen files is looked at as the attestor does it: for the first time,
 with every file hashed; again, when nothing has changed; and by the glance before each proof.
@@ -14,9 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attestor.digests import Digests
 from attestor.look import Pins, glance, look, pin
@@ -33,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true")
     wants_json = parser.parse_args().json
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - this program, with constant arguments
         ["/usr/bin/python3", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None

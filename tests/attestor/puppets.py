@@ -8,6 +8,7 @@ from typing import Any, Self
 from credential import local
 
 SOURCES = Path(__file__).parent.parent / "attacks" / "programs"
+SOURCE = SOURCES / "puppet.c"
 
 
 def build(target: Path, *options: str, source: str = "puppet.c") -> Path:
