@@ -310,7 +310,9 @@ def _verify_look(look: Look, core: CoreRecord) -> None:
         if mapping.file >= len(look.files):
             raise Malformed(f"expected a file below {len(look.files)}, got {mapping.file}")
     judged = (_changes(look, core), _standing(look, core), _memory(look))
-    findings = capped(chain(*judged, _executable_unmapped(look), find_misplaced(look), _places(look)))
+    findings = capped(
+        chain(*judged, _executable_unmapped(look), find_misplaced(look), _places(look))
+    )
     if findings:
         raise Rejected(findings)
 

@@ -43,8 +43,8 @@ def workload(id_: str, path: str) -> str:
     return f"""
 version = 1
 id = "{id_}"
-executable = {{ set = "puppets", file = "{path.lstrip("/")}" }}
-mapped = ["puppets"]
+executable = {{ set = "puppet", file = "{path.lstrip("/")}" }}
+mapped = ["puppet"]
 user = "{USER}"
 unit = "{UNIT}"
 minimum = "lab"
@@ -52,6 +52,15 @@ minimum = "lab"
 audience = "{AUDIENCE}"
 scopes = ["post"]
 """
+
+
+WORKLOAD = workload(ID, PATH)
+
+
+def granted(message: local.Message | None) -> local.Credential:
+    """Return the credential that a message has to be."""
+    assert isinstance(message, local.Credential), message
+    return message
 
 
 def sha256(data: bytes) -> bytes:
@@ -113,10 +122,10 @@ class Machine:
             tools[f"{name}.ko"] = (sha256(module),)
         documents = {
             "reference": [
-                encode_reference(ReferenceSet(name="puppets", files=files)),
+                encode_reference(ReferenceSet(name="puppet", files=files)),
                 encode_reference(ReferenceSet(name="tools", files=tools)),
             ],
-            "workload": [workload(ID, PATH), workload(DYNAMIC_ID, DYNAMIC)],
+            "workload": [WORKLOAD, workload(DYNAMIC_ID, DYNAMIC)],
         }
         for kind, texts in documents.items():
             for number, text in enumerate(texts):
@@ -184,9 +193,7 @@ class MachinePuppet(Puppet):
 
     def obtain_granted(self, id_: str = ID) -> local.Credential:
         """Obtain a credential, which has to be granted."""
-        message = self.obtain(SOCKET, id_)
-        assert isinstance(message, local.Credential), message
-        return message
+        return granted(self.obtain(SOCKET, id_))
 
     def why(self, id_: str = ID) -> list[str]:
         """Return why it gets no credential."""

@@ -9,7 +9,15 @@ import pytest
 
 from credential import local, wit
 from demo.world import World
-from tests.attacks.machine import AUDIENCE, ID, PATH, SOCKET, MachinePuppet, Programs
+from tests.attacks.machine import (
+    AUDIENCE,
+    ID,
+    PATH,
+    SOCKET,
+    MachinePuppet,
+    Programs,
+    granted,
+)
 from tests.attestor.puppets import packet, reasons
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
@@ -18,11 +26,6 @@ pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
 def peer_proof(world: World) -> str:
     release = world.machine.run("uname -r").output
     return "pid" if release.startswith("6.1.") else "pidfs"
-
-
-def granted(message: local.Message | None) -> local.Credential:
-    assert isinstance(message, local.Credential), message
-    return message
 
 
 def test_the_puppet_itself(world: World, puppet: MachinePuppet) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from credential import wit
 from demo.world import INTERVAL_SECONDS, NODE, World
-from tests.attacks.test_binding import (
+from tests.attacks.machine import (
     AUDIENCE,
     ID,
     PATH,
