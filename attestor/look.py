@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from attestor.digests import Digests, Unreadable, filesystem_of
 from attestor.memory import (
@@ -30,7 +31,7 @@ from attestor.memory import (
 )
 from attestor.mounts import Mounts, mount_of
 from attestor.proc import Executed, NoLook, ids_of, open_at, read, status, whole
-from attestor.sharers import sharers, threads
+from attestor.sharers import Sharers, threads
 from evidence.process import Look, MappedFile, Mapping
 from evidence.shapes import Shape
 
@@ -90,6 +91,7 @@ class Glance(Shape):
     """Real uids of threads with other ids than the first."""
 
 
+@cache
 def boot_id() -> str:
     """Return the boot's random name."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123
@@ -137,7 +139,10 @@ def pin(pidfd: int) -> Pins:
 
 def glance(pins: Pins) -> Glance:
     """Return what tells one program of one process from every other."""
-    mounts = _mounts(pins.directory)
+    return _glance(pins, _mounts(pins.directory))
+
+
+def _glance(pins: Pins, mounts: Mounts) -> Glance:
     with _gone():
         regions = _own_regions(pins)
         exe = open_at(pins.directory, "exe", os.O_PATH)
@@ -179,23 +184,23 @@ def _own_regions(pins: Pins) -> tuple[Region, ...]:
     raise Executed("the process has another memory than when it was first seen")
 
 
-def look(pins: Pins, digests: Digests) -> tuple[Look, Glance]:
+def look(pins: Pins, digests: Digests, sharers: Sharers) -> tuple[Look, Glance]:
     """Return everything that evidence says of a process, and the glance that goes with it.
 
     A glance before and one after hold it together: if they are equal, the process did not
     execute or map anything while it was looked at.
     """
-    before = glance(pins)
+    mounts = _mounts(pins.directory)
+    before = _glance(pins, mounts)
     with _gone():
-        seen = _look(pins, digests, before)
-    if glance(pins) != before:
+        seen = _look(pins, digests, sharers, mounts, before)
+    if _glance(pins, mounts) != before:
         raise NoLook("the process changed during the look")
     return seen, before
 
 
-def _look(pins: Pins, digests: Digests, summary: Glance) -> Look:
+def _look(pins: Pins, digests: Digests, sharers: Sharers, mounts: Mounts, summary: Glance) -> Look:
     directory = pins.directory
-    mounts = _mounts(directory)
     pid = pid_of(pins.pidfd)
     exe = open_at(directory, "exe", os.O_PATH)
     try:
@@ -222,7 +227,7 @@ def _look(pins: Pins, digests: Digests, summary: Glance) -> Look:
         uids=ids.uids,
         gids=ids.gids,
         capabilities=ids.capabilities,
-        strangers=tuple(sorted({*summary.strangers, *sharers(pid, ids)})),
+        strangers=tuple(sorted({*summary.strangers, *sharers.of(pid, start_ticks, ids)})),
         no_new_privs=says["NoNewPrivs"] == "1",
         seccomp=int(says["Seccomp"]),
         cgroup=_cgroup(directory),

@@ -20,6 +20,7 @@ from attestor.digests import Digests, Unreadable
 from attestor.look import Glance, Pins, glance, look, pin
 from attestor.mounts import Mounts
 from attestor.proc import Executed, NoLook, TooSlow
+from attestor.sharers import Sharers
 from attestor.starter import Account
 from evidence import Malformed
 from evidence.process import Look
@@ -118,13 +119,13 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
     try:
         match packets.receive(channel)[0]:
             case [int(most_bytes), int(deadline_seconds)]:
-                digests = Digests(most_bytes=most_bytes)
+                digests, sharers = Digests(most_bytes=most_bytes), Sharers()
             case _:
                 raise ValueError("not a looker's orders")
         while True:
             request, descriptors = packets.receive(channel)
             signal.alarm(deadline_seconds)
-            _answer(channel, request, descriptors, digests)
+            _answer(channel, request, descriptors, digests, sharers)
             signal.alarm(0)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -133,7 +134,11 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
 
 
 def _answer(
-    channel: socket.socket, request: object, descriptors: list[int], digests: Digests
+    channel: socket.socket,
+    request: object,
+    descriptors: list[int],
+    digests: Digests,
+    sharers: Sharers,
 ) -> None:
     try:
         match request, descriptors:
@@ -143,7 +148,7 @@ def _answer(
                 packets.send(channel, ["yes", []], [pins.directory, pins.maps])
                 return
             case "look", [pidfd, directory, maps]:
-                seen, summary = look(Pins(pidfd, directory, maps), digests)
+                seen, summary = look(Pins(pidfd, directory, maps), digests, sharers)
                 value: object = [seen.members(), summary.members()]
             case "glance", [pidfd, directory, maps]:
                 value = glance(Pins(pidfd, directory, maps)).members()

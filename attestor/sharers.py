@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import platform
+import time
 from collections.abc import Iterator
 
 from attestor.proc import Ids, NoLook, ids_of, open_at, read, status, status_of
@@ -13,6 +14,9 @@ MOST_THREADS = 1 << 14
 _KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272}.get(platform.machine(), 272)
 _KCMP_VM = 1
 """kcmp(2): whether two processes have the same memory."""
+
+LASTS_SECONDS = 5.0
+"""How long it counts what was found of a process."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,11 +45,33 @@ def threads(directory: int) -> tuple[Ids, int, tuple[int, ...]]:
     return ids, tracer, tuple(sorted(strangers))
 
 
-def sharers(pid: int, ids: Ids) -> Iterator[int]:
-    """Yield the real uid of each other process that has the same memory and other ids.
+class Sharers:
+    """Finds processes that have the memory of another one.
 
-    A child between vfork and exec has the same ids, and is passed over.
+    The kernel tells of two processes at a time, so every process is asked about. What was found
+    counts for a few seconds: the looks before and after a quote have it in common.
     """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, Ids], tuple[float, tuple[int, ...]]] = {}
+
+    def of(self, pid: int, start_ticks: int, ids: Ids) -> tuple[int, ...]:
+        """Return the real uids of others that have the memory of a process, and other ids.
+
+        A child between vfork and exec has the same ids, and is passed over.
+        """
+        now, key = time.monotonic(), (pid, start_ticks, ids)
+        when, found = self._found.get(key, (-LASTS_SECONDS, ()))
+        if now - when < LASTS_SECONDS:
+            return found
+        found = tuple(_sharers(pid, ids))
+        self._found = {
+            one: seen for one, seen in self._found.items() if now - seen[0] < LASTS_SECONDS
+        } | {key: (now, found)}
+        return found
+
+
+def _sharers(pid: int, ids: Ids) -> Iterator[int]:
     for name in os.listdir("/proc"):  # noqa: PTH208 a path for each would cost more than the rest
         if not name.isdecimal() or (other := int(name)) == pid:
             continue

@@ -171,7 +171,7 @@ class MachinePuppet(Puppet):
         self.heard = 0
         self.pid = world.start_as(user, UNIT, f"{prefix} {path}".lstrip(), self.name)
         said = self.hear()
-        assert said == "ready", said
+        assert said == "ready", world.output(self.name)
 
     def end(self) -> None:
         self.world.machine.run(f"kill -KILL {self.pid}")

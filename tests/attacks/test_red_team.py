@@ -22,6 +22,7 @@ from attestor.launcher import Launcher
 from attestor.look import Glance, _cgroup, look, pin
 from attestor.proc import TooSlow
 from attestor.reasons import Local
+from attestor.sharers import Sharers
 from credential import Refused, local
 from credential.reasons import Finding
 from evidence import Malformed, cbor
@@ -241,7 +242,7 @@ input()
         pidfd = os.pidfd_open(program.pid)
         pins = pin(pidfd)
         try:
-            seen, _ = look(pins, Digests(most_bytes=64 << 20))
+            seen, _ = look(pins, Digests(most_bytes=64 << 20), Sharers())
         finally:
             pins.close()
             os.close(pidfd)
@@ -291,7 +292,7 @@ input()
         pidfd = os.pidfd_open(program.pid)
         pins = pin(pidfd)
         try:
-            seen, summary = look(pins, Digests(most_bytes=64 << 20))
+            seen, summary = look(pins, Digests(most_bytes=64 << 20), Sharers())
         finally:
             pins.close()
             os.close(pidfd)

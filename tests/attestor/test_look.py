@@ -15,6 +15,7 @@ import pytest
 from attestor.digests import Digests
 from attestor.look import Glance, Pins, glance, look, pin
 from attestor.proc import Executed, NoLook
+from attestor.sharers import Sharers
 from evidence import cbor
 from evidence.process import Look
 
@@ -93,7 +94,7 @@ def until_executed(pid: int) -> None:
 
 def test_a_look_at_a_plain_program(start: Start, digests: Digests) -> None:
     process = start("/usr/bin/sleep", "100")
-    seen, summary = look(pins_of(process), digests)
+    seen, summary = look(pins_of(process), digests, Sharers())
 
     status = Path("/usr/bin/sleep").stat()
     assert seen.executable.digest == hashlib.sha256(Path("/usr/bin/sleep").read_bytes()).digest()
@@ -119,13 +120,13 @@ def test_a_look_at_a_plain_program(start: Start, digests: Digests) -> None:
 
 
 def test_a_look_survives_its_encoding(program: Program, digests: Digests) -> None:
-    seen, summary = look(program.pins, digests)
+    seen, summary = look(program.pins, digests, Sharers())
     assert Look.read(cbor.decode(cbor.encode(seen.members()))) == seen
     assert Glance.read(cbor.decode(cbor.encode(summary.members()))) == summary
 
 
 def test_two_looks_are_equal(program: Program, digests: Digests) -> None:
-    assert look(program.pins, digests) == look(program.pins, digests)
+    assert look(program.pins, digests, Sharers()) == look(program.pins, digests, Sharers())
 
 
 def test_an_ended_process_cannot_be_looked_at(program: Program, digests: Digests) -> None:
@@ -133,7 +134,7 @@ def test_an_ended_process_cannot_be_looked_at(program: Program, digests: Digests
     with pytest.raises(NoLook):
         glance(program.pins)
     with pytest.raises(NoLook):
-        look(program.pins, digests)
+        look(program.pins, digests, Sharers())
     with pytest.raises(NoLook):
         pin(program.pidfd)
 
@@ -143,15 +144,15 @@ def test_exec_after_the_first_look(start: Start, digests: Digests) -> None:
     """The pid, the pidfd, its inode and the start time stay; the memory does not."""
     process = start("/bin/sh", "-c", "read line; exec sleep 100", stdin=subprocess.PIPE)
     pins = pins_of(process)
-    before, _ = look(pins, digests)
+    before, _ = look(pins, digests, Sharers())
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.flush()
     while str(Path(f"/proc/{process.pid}/exe").readlink()) != "/usr/bin/sleep":
         time.sleep(0.01)
     with pytest.raises(Executed):
-        look(pins, digests)
-    after, _ = look(pins_of(process), digests)
+        look(pins, digests, Sharers())
+    after, _ = look(pins_of(process), digests, Sharers())
     assert (after.pid, after.pidfs_inode, after.start_ticks) == (
         before.pid, before.pidfs_inode, before.start_ticks,
     )  # fmt: skip
@@ -177,7 +178,7 @@ def test_a_deleted_executable_has_no_links(tmp_path: Path, start: Start, digests
     path.chmod(0o755)
     pins = pins_of(start(str(path), "100"))
     path.unlink()
-    seen, _ = look(pins, digests)
+    seen, _ = look(pins, digests, Sharers())
     assert seen.executable.links == 0
     assert seen.executable.digest == hashlib.sha256(Path("/usr/bin/sleep").read_bytes()).digest()
 
@@ -188,7 +189,7 @@ def test_a_program_in_memory_has_no_links(start: Start, digests: Digests) -> Non
     os.write(memory, Path("/usr/bin/sleep").read_bytes())
     process = start(f"/proc/self/fd/{memory}", "100", pass_fds=[memory])
     os.close(memory)
-    seen, _ = look(pins_of(process), digests)
+    seen, _ = look(pins_of(process), digests, Sharers())
     assert seen.executable.links == 0
     assert seen.executable.filesystem == 0x01021994  # TMPFS_MAGIC
 
@@ -206,13 +207,13 @@ memory = mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=7)
 
 @pytest.mark.parametrize("program", [ANONYMOUS], indirect=True)
 def test_executable_memory_of_no_file(program: Program, digests: Digests) -> None:
-    seen, _ = look(program.pins, digests)
+    seen, _ = look(program.pins, digests, Sharers())
     assert seen.anonymous_executable == 8192
 
 
 @pytest.mark.parametrize("program", [FROM_FILE + "memory[0] = 0"], indirect=True)
 def test_text_that_is_no_longer_the_files(program: Program, digests: Digests) -> None:
-    seen, _ = look(program.pins, digests)
+    seen, _ = look(program.pins, digests, Sharers())
     (mapping,) = [one for one in seen.mappings if seen.files[one.file].path == b"/usr/bin/sleep"]
     assert (mapping.anonymous, mapping.length, mapping.is_writable) == (4096, 4096, True)
 
@@ -230,13 +231,13 @@ def test_a_file_mapped_later_changes_the_glance(program: Program) -> None:
 def test_a_traced_process_says_so(program: Program, digests: Digests) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.ptrace(0x4206, program.process.pid, None, None) == 0  # PTRACE_SEIZE
-    seen, _ = look(program.pins, digests)
+    seen, _ = look(program.pins, digests, Sharers())
     assert seen.tracer == os.getpid()
 
 
 def test_a_file_above_the_limit_is_not_read(program: Program) -> None:
     with pytest.raises(NoLook, match="more than 4096"):
-        look(program.pins, Digests(most_bytes=4096))
+        look(program.pins, Digests(most_bytes=4096), Sharers())
 
 
 def test_only_roots_files_are_remembered(tmp_path: Path, digests: Digests) -> None:

@@ -10,7 +10,8 @@ import pytest
 from attestor.digests import Digests
 from attestor.look import Glance, Pins, glance, look, pin
 from attestor.memory import regions_of
-from attestor.proc import NoLook
+from attestor.proc import NoLook, ids_of, status
+from attestor.sharers import Sharers
 from evidence.process import Look
 from tests.attestor.puppets import LocalPuppet
 
@@ -28,7 +29,7 @@ class Seen:
         self._digests = Digests(most_bytes=64 << 20)
 
     def look(self) -> Look:
-        return look(self.pins, self._digests)[0]
+        return look(self.pins, self._digests, Sharers())[0]
 
     def glance(self) -> Glance:
         return glance(self.pins)
@@ -159,3 +160,16 @@ def test_a_program_that_is_loaded_is_mapped_as_its_headers_say(start: Start) -> 
 def test_maps_that_are_not_understood(maps: bytes) -> None:
     with pytest.raises(NoLook, match="not known here"):
         regions_of(maps)
+
+
+def test_what_was_found_of_relatives_counts_for_a_while(start: Start) -> None:
+    """Of this process, with these ids; every other one is looked after anew."""
+    seen, sharers = start(uid=0), Sharers()
+    ids = ids_of(status(seen.pins.directory))
+    pid, ticks = seen.puppet.pid, seen.look().start_ticks
+    assert sharers.of(pid, ticks, ids) == ()
+    seen.puppet.do(f"sibling {NOBODY}")
+    assert sharers.of(pid, ticks, ids) == ()
+    own = ids_of(status(seen.pins.directory))
+    assert sharers.of(pid, ticks, own) == (0,)
+    assert sharers.of(pid, ticks + 1, own) == (0,)
