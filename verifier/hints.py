@@ -74,6 +74,8 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_NOT_MEASURED: "attestor check-node",
     Reason.PROCESS_USER: "verifier workload list",
     Reason.PROCESS_UNIT: "verifier workload list",
+    Reason.PROCESS_CGROUP: "verifier workload list",
+    Reason.PROCESS_IMAGE: "verifier reference put FILE, if the file is one of the image's",
     Reason.PROCESS_PATCHED: "start the program again",
     Reason.PROCESS_SPLIT: "start the program again",
     Reason.PROCESS_LAYOUT: "docs/decisions/0013-layout.md says which programs are mapped otherwise",

@@ -74,6 +74,24 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Which containers a workload runs in."""
+
+    image: str
+    """Name of the set that holds every file that may run in there."""
+    cgroup: str
+    """Path of the container's cgroup; a last component `*` stands for any one component."""
+
+    def has(self, cgroup: str) -> bool:
+        """Say whether the path is that of such a container, and of nothing above or below it."""
+        parent, _, name = self.cgroup.rpartition("/")
+        if name != "*":
+            return cgroup == self.cgroup
+        above, _, one = cgroup.rpartition("/")
+        return above == parent and one not in ("", ".", "..")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Who may have which identity."""
 
@@ -85,7 +103,7 @@ class Workload:
     """Names of the sets and signers that its mapped files may come from."""
     user: str
     unit: str
-    """Last component of its cgroup; empty where `any_starter`."""
+    """Last component of its cgroup; empty where `any_starter` or `container`."""
     any_starter: bool
     minimum: str
     """`lab`, `L1` ... `L4`."""
@@ -95,6 +113,8 @@ class Workload:
     lease: timedelta
     revokes_misused: bool = False
     """Whether a relying party's report that a token was misused ends the credential."""
+    container: Container | None = None
+    """The container that it must run in, if it must."""
 
     def allows_all_of(self, other: "Workload") -> bool:
         """Say whether what `other` allowed is allowed still: tokens under it may live on.
@@ -257,6 +277,8 @@ def _misfits_of(workload: Workload, policy: Policy) -> Iterator[Finding]:
     for name in workload.mapped:
         if name not in files and name not in signers:
             yield _misfit(what, expected=f"set or signer {name}", found="none such")
+    if workload.container and workload.container.image not in files:
+        yield _misfit(what, expected=f"set {workload.container.image}", found="none such")
     if workload.executable_set in signers:
         # A key says who made a program, and he makes others: an identity is one program's.
         expected, found = "a set with the executable's digest", f"signer {workload.executable_set}"

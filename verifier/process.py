@@ -24,7 +24,7 @@ from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
 from verifier.layout import find_misplaced
 from verifier.node import Measured, Node
-from verifier.policy import LEVELS, Policy, Signer, Workload
+from verifier.policy import LEVELS, Container, Policy, Signer, Workload
 from verifier.process_key import verify_process_key
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
@@ -196,6 +196,7 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     """Return the acceptance; raise Rejected unless the look fits record and workload."""
     _verify_look(look, core)
     _verify_unit(look, workload)
+    _verify_container(look, workload)
     _verify_files(judge, look, workload)
     is_boot_judged = bool(judge.known.boot.policy)
     level = level_of(core, is_boot_judged=is_boot_judged, is_untraceable=False)
@@ -296,8 +297,9 @@ def _mismatches(
     if workload.unit and core.unit != workload.unit:
         expected, found = workload.unit, label(core.unit)
         yield Finding(reason=Reason.PROCESS_UNIT, what=what, expected=expected, found=found)
-    if not workload.unit and not workload.any_starter and core.binding != LAUNCHED:
-        expected = "a unit, any_starter, or launched by the attestor"
+    is_starter_known = workload.unit or workload.any_starter or workload.container
+    if not is_starter_known and core.binding != LAUNCHED:
+        expected = "a unit, a container, any_starter, or launched by the attestor"
         yield Finding(reason=Reason.PROCESS_STARTER, what=what, expected=expected)
 
 
@@ -426,6 +428,18 @@ def _verify_unit(look: Look, workload: Workload) -> None:
         raise reject(Reason.PROCESS_UNIT, "cgroup", expected=expected, found=label(look.cgroup))
 
 
+def _verify_container(look: Look, workload: Workload) -> None:
+    """Raise Rejected unless the process is in a cgroup of the workload's container.
+
+    The runtime puts it there, and only root makes cgroups beside it. Looking like a container
+    from within is nothing that counts: any namespace will do that.
+    """
+    container = workload.container
+    if container and not container.has(look.cgroup):
+        expected, found = container.cgroup, label(look.cgroup)
+        raise reject(Reason.PROCESS_CGROUP, "cgroup", expected=expected, found=found)
+
+
 # The look and the list
 
 
@@ -465,6 +479,15 @@ def _judge_file(
         what, found = label(file.path), sha256_text(file.digest)
         expected = ", ".join(workload.mapped) or "no mapped file at all"
         yield Finding(reason=Reason.PROCESS_MAPPED, what=what, expected=expected, found=found)
+    if workload.container and not _is_of_image(judge, file, workload.container):
+        what, found = label(file.path), sha256_text(file.digest)
+        expected = f"a file of {workload.container.image}"
+        yield Finding(reason=Reason.PROCESS_IMAGE, what=what, expected=expected, found=found)
+
+
+def _is_of_image(judge: _Judge, file: MappedFile, container: Container) -> bool:
+    sets = judge.policy.named_sets_on(judge.node.name, (container.image,))
+    return any(file.digest in one.paths for one in sets)
 
 
 def _may_be_mapped(judge: _Judge, file: MappedFile, workload: Workload) -> bool:

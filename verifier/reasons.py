@@ -149,6 +149,8 @@ class Reason(StrEnum):
     PROCESS_USER = "process.user-not-the-workloads"
     PROCESS_UNIT = "process.unit-not-the-workloads"
     PROCESS_STARTER = "process.starter-not-proven"
+    PROCESS_CGROUP = "process.cgroup-not-the-containers"
+    PROCESS_IMAGE = "process.file-not-of-the-image"
     PROCESS_BINDING = "process.binding-not-allowed"
     PROCESS_PEER_PROOF = "process.peer-proof-too-weak"
     PROCESS_DELETED = "process.file-deleted"

@@ -9,7 +9,7 @@ A document holds one; the keys of a later version are unknown here, and refused:
 import re
 from datetime import timedelta
 
-from verifier.policy import LEVELS, Workload
+from verifier.policy import LEVELS, Container, Workload
 from verifier.reference import NAME, PATH
 from verifier.tables import Table
 
@@ -19,7 +19,7 @@ id = "spiffe://example.org/payments"
 executable = { set = "payments-1.4", file = "bin/payments" }
 mapped = ["debian-12", "payments-1.4"]     # where its libraries may come from
 user = "payments"
-unit = "payments.service"                   # or any_starter = true
+unit = "payments.service"                   # or any_starter = true, or container
 minimum = "L2"
 lifetime = "10m"                            # these two may be left out
 lease = "5m"
@@ -37,6 +37,8 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
 """useradd(8), of Debian."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 """systemd.unit(5): the characters of a unit's name."""
+_CGROUP = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9:_.@-]{1,255}){1,16}(/\*)?")
+"""At least one name that is meant; only all of the last component may be any."""
 _LEVEL = re.compile("|".join(LEVELS))
 _AUDIENCE = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,1024}")
 """RFC 3986: an absolute URI with an authority or path."""
@@ -60,7 +62,7 @@ def read_workload(text: str) -> Workload:
     table.what = f"workload {id_}"
     executable = table.table("executable")
     lifetime, lease = _read_times(table)
-    unit, any_starter = _read_starter(table)
+    unit, any_starter, container = _read_starter(table)
     audiences, scopes = _read_uses(table)
     workload = Workload(
         id=id_,
@@ -70,6 +72,7 @@ def read_workload(text: str) -> Workload:
         user=table.text("user", _USER),
         unit=unit,
         any_starter=any_starter,
+        container=container,
         minimum=table.text("minimum", _LEVEL),
         audiences=audiences,
         scopes=scopes,
@@ -82,11 +85,20 @@ def read_workload(text: str) -> Workload:
     return workload
 
 
-def _read_starter(table: Table) -> tuple[str, bool]:
+def _read_starter(table: Table) -> tuple[str, bool, Container | None]:
+    """Return what tells who may start it: its unit, nothing, or its container."""
     unit, any_starter = table.text("unit", _UNIT, default=""), table.flag("any_starter")
-    if bool(unit) == any_starter:
-        raise table.refuse("unit", expected="either unit or any_starter = true")
-    return unit, any_starter
+    container = _read_container(table) if table.value("container") is not None else None
+    if [bool(unit), any_starter, container is not None].count(True) != 1:
+        raise table.refuse("unit", expected="either unit, any_starter = true or container")
+    return unit, any_starter, container
+
+
+def _read_container(table: Table) -> Container:
+    container = table.table("container")
+    found = Container(image=container.text("set", NAME), cgroup=container.text("cgroup", _CGROUP))
+    container.end()
+    return found
 
 
 def _read_times(table: Table) -> tuple[timedelta, timedelta]:

@@ -1,6 +1,7 @@
 """Reference sets and workloads as people write them: read as meant, or refused by name."""
 
 import string
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.simulated_node import SimulatedNode, sha256
 from verifier import Reason, Rejected
-from verifier.policy import LEVELS, Policy, ReferenceSet, Workload, build_policy
+from verifier.policy import LEVELS, Container, Policy, ReferenceSet, Workload, build_policy
 from verifier.reference import encode_reference, read_reference
 from verifier.workload import EXAMPLE, read_workload
 
@@ -203,6 +204,40 @@ def test_any_starter() -> None:
     assert (workload.unit, workload.any_starter) == ("", True)
 
 
+CONTAINER = 'container = { set = "shop-2.1", cgroup = "CGROUP" }'
+
+
+@pytest.mark.parametrize("cgroup", ["/shop/*", "/shop", "/machine.slice/crun-a_1.scope", "/a/b/*"])
+def test_a_container(cgroup: str) -> None:
+    workload = read_workload(EXAMPLE.replace(UNIT, CONTAINER.replace("CGROUP", cgroup)))
+    assert (workload.unit, workload.any_starter) == ("", False)
+    assert workload.container == Container(image="shop-2.1", cgroup=cgroup)
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    ["", "/", "/*", "*", "shop/*", "/shop/", "/shop*", "/shop/a*", "/*/shop", "/shop/*/*",
+     "/shop/**", "/./shop", "/shop/..", "/../shop", "/shop//*", "/shop/.", "/shop/[a]",
+     "/shop/a.*b", "/s p", "/shop/*\\n"],
+)  # fmt: skip
+def test_a_cgroup_that_could_be_any(cgroup: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        read_workload(EXAMPLE.replace(UNIT, CONTAINER.replace("CGROUP", cgroup)))
+    [finding] = refused.value.findings
+    assert finding.reason is Reason.POLICY_INVALID
+    assert finding.what == "workload spiffe://example.org/payments: container: cgroup"
+
+
+@pytest.mark.parametrize("other", [UNIT, "any_starter = true"])
+def test_a_container_and_another_starter(other: str) -> None:
+    both = f"{other}\n{CONTAINER.replace('CGROUP', '/shop/*')}"
+    with pytest.raises(Rejected) as refused:
+        read_workload(EXAMPLE.replace(UNIT, both))
+    [finding] = refused.value.findings
+    assert finding.reason is Reason.POLICY_INVALID
+    assert finding.expected == "either unit, any_starter = true or container"
+
+
 USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
 
 
@@ -306,6 +341,8 @@ def test_what_does_not_fit_together() -> None:
         "set or signer payments-1.4 | none such",
     }
     assert misfits(sets=(program,)) == {"set or signer debian-12 | none such"}
+    contained = replace(workload, container=Container(image="shop-2.1", cgroup="/shop/*"))
+    assert misfits(workloads=(contained,)) == {"set shop-2.1 | none such"}
     assert misfits(trust_domain="example.net") == {f"spiffe://example.net/… | {workload.id}"}
     assert misfits(kernel_policies=(b"short",)) == {"SHA-256 digests | another length"}
     assert misfits(user_register=10) == {"three different ones | (10, 10, 13)"}
