@@ -17,11 +17,11 @@ from swtpm.packages import Apt, extract
 from swtpm.programs import BUILD, ROOT, run, say
 
 PACKAGES = (
-    "busybox-static", "coreutils", "dash", "libssl3", "libtss2-esys-3.0.2-0", "libtss2-fapi1",
-    "libtss2-mu0", "libtss2-rc0", "libtss2-sys1", "libtss2-tcti-device0", "libtss2-tctildr0",
-    "python3", "util-linux",
+    "busybox-static", "coreutils", "crun", "dash", "libssl3", "libtss2-esys-3.0.2-0",
+    "libtss2-fapi1", "libtss2-mu0", "libtss2-rc0", "libtss2-sys1", "libtss2-tcti-device0",
+    "libtss2-tctildr0", "python3", "util-linux",
 )  # fmt: skip
-"""What the attestor and the demo's programs need; dependencies come by themselves."""
+"""What the attestor, the demo's programs and the tests' containers need, and what that needs."""
 
 UNUSED = (
     "usr/share/bash-completion", "usr/share/doc", "usr/share/i18n", "usr/share/info",
