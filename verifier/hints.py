@@ -70,6 +70,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_NOT_WANTED: "verifier workload list",
     Reason.PROCESS_AMBIGUOUS: "ask for one of the identities by name",
     Reason.PROCESS_EXECUTABLE: "verifier reference put FILE, if the file is known to be good",
+    Reason.PROCESS_INTERPRETER: "make one ELF file of the script and its interpreter",
     Reason.PROCESS_MAPPED: "verifier workload put FILE, with the set that holds the mapped file",
     Reason.PROCESS_NOT_MEASURED: "attestor check-node",
     Reason.PROCESS_USER: "verifier workload list",

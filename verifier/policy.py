@@ -4,6 +4,7 @@ Unknown keys, empty sets and anything ambiguous are refused when they are read
 (`verifier.reference`, `verifier.workload`) or put together (`build_policy`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,14 @@ SHA256_BYTES = 32
 
 LEVELS = ("lab", "L1", "L2", "L3", "L4")
 """Assurance levels, lowest first. L0 is a report only and never in a credential."""
+
+
+INTERPRETER = re.compile(
+    r"(python|pypy|perl|ruby|node|nodejs|bun|deno|lua|luajit|php|tclsh|expect|guile|java|mono|dotnet"
+    r"|sh|ash|dash|bash|rbash|zsh|ksh|mksh|fish|busybox|awk|gawk|mawk|gdb|qemu-[a-z0-9_-]+)[0-9.-]*"
+    r"|ld-[a-z0-9_.-]+|ld[0-9]*\.so\.[0-9]+"
+)
+"""Names of files that run what they are given: what that is, their digest does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: `paths` is worked out once and kept
@@ -34,6 +43,16 @@ class ReferenceSet:
     def paths(self) -> Mapping[bytes, str]:
         """The same the other way round: a path by digest."""
         return {digest: path for path, digests in self.files.items() for digest in digests}
+
+    @cached_property
+    def interpreters(self) -> frozenset[bytes]:
+        """Digests of the files that have, among their names, one of an interpreter's."""
+        return frozenset(
+            digest
+            for path, digests in self.files.items()
+            if INTERPRETER.fullmatch(path.rpartition("/")[2])
+            for digest in digests
+        )
 
     def counts_on(self, node: str) -> bool:
         """Say whether the set counts on the node of this name."""

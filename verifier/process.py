@@ -291,6 +291,10 @@ def _mismatches(
             expected=f"{texts} ({workload.executable_set})",
             found=sha256_text(core.executable),
         )
+    elif any(core.executable in one.interpreters for one in policy.sets_on(node)):
+        # Which script it runs, and which modules, nothing shows yet.
+        expected, found = "a program by itself", sha256_text(core.executable)
+        yield Finding(reason=Reason.PROCESS_INTERPRETER, what=what, expected=expected, found=found)
     if core.user != workload.user:
         expected, found = workload.user, label(core.user)
         yield Finding(reason=Reason.PROCESS_USER, what=what, expected=expected, found=found)

@@ -143,6 +143,7 @@ class Reason(StrEnum):
     PROCESS_WITHDRAWN = "process.withdrawn"
     PROCESS_UNKNOWN_KEY = "process.key-not-accepted-earlier"
     PROCESS_EXECUTABLE = "process.executable-unknown"
+    PROCESS_INTERPRETER = "process.executable-is-an-interpreter"
     PROCESS_EXECUTABLE_UNMAPPED = "process.executable-not-what-is-mapped"
     PROCESS_NOT_MEASURED = "process.file-not-in-measurement-list"
     PROCESS_MAPPED = "process.mapped-file-not-allowed"

@@ -297,6 +297,29 @@ def test_056_a_program_in_memory(
     assert why(verifier, process) == {Reason.PROCESS_DELETED, Reason.PROCESS_FILESYSTEM}
 
 
+@pytest.mark.attack(number=63, attacker=USER, asset=IDENTITY)
+@pytest.mark.attack(number=64, attacker=USER, asset=IDENTITY)
+@pytest.mark.attack(number=65, attacker=USER, asset=IDENTITY)
+@pytest.mark.parametrize(
+    "name",
+    ["python3.11", "perl", "perl5.36.0", "dash", "sh", "busybox", "java", "ld-linux-x86-64.so.2"],
+)
+def test_063_an_interpreter_whatever_it_is_given(node: SimulatedNode, name: str) -> None:
+    """Neither its script (`s.py`, -c, stdin) nor its modules (.pyc, PYTHONPATH) are shown."""
+    digests = image_of(node, PROGRAM).files[PROGRAM]
+    tools = ReferenceSet(name="tools", files={f"usr/bin/{name}": digests, "usr/bin/x": digests})
+    verifier = SimulatedVerifier(node, sets=(*node.policy().sets, tools))
+    assert why(verifier, node.new_process()) == {Reason.PROCESS_INTERPRETER}
+
+
+@pytest.mark.parametrize("name", ["payments", "libpython3.11.so.1.0", "pythonic", "shop", "lsof"])
+def test_a_program_that_is_no_interpreter(node: SimulatedNode, name: str) -> None:
+    files = {f"usr/bin/{name}": image_of(node, PROGRAM).files[PROGRAM]}
+    tools = ReferenceSet(name="tools", files=files)
+    verifier = SimulatedVerifier(node, sets=(*node.policy().sets, tools))
+    assert accepted(verifier.judge(node.evidence(verifier.challenge(), new=[node.new_process()])))
+
+
 IN_SHOP = 'container = { set = "SET", cgroup = "/shop/*" }'
 
 
