@@ -81,7 +81,8 @@ class Digests:
         found = self._read(descriptor, status.st_size)
         if _Key.of(os.fstat(descriptor)) != key:
             raise Unreadable("it changed while it was read")
-        if _is_roots_alone(status) and filesystem_of(descriptor) in LOCAL_FILESYSTEMS:
+        owner, mode = status.st_uid, status.st_mode
+        if is_lasting(owner=owner, mode=mode, filesystem=filesystem_of(descriptor)):
             self._remembered[key] = found
             if len(self._remembered) > MOST_REMEMBERED:
                 self._remembered.popitem(last=False)
@@ -103,8 +104,9 @@ class Digests:
         return Contents(hasher.digest(), program_of(head))
 
 
-def _is_roots_alone(status: os.stat_result) -> bool:
-    return status.st_uid == 0 and not status.st_mode & _WRITABLE_BY_OTHERS
+def is_lasting(*, owner: int, mode: int, filesystem: int) -> bool:
+    """Say whether a file's bytes are the same while its status is: only root can write to it."""
+    return owner == 0 and not mode & _WRITABLE_BY_OTHERS and filesystem in LOCAL_FILESYSTEMS
 
 
 def filesystem_of(descriptor: int) -> int:

@@ -12,27 +12,20 @@ import hashlib
 import os
 import re
 import select
-import stat
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from attestor.digests import Digests, Unreadable, filesystem_of
-from attestor.memory import (
-    PAGE_BYTES,
-    Region,
-    is_kernels,
-    map_file,
-    own_bytes,
-    own_pages,
-    regions_of,
-)
-from attestor.mounts import Mounts, mount_of
+from attestor.code import Code, facts_of, read_code
+from attestor.digests import Digests, filesystem_of
+from attestor.memory import PAGE_BYTES, Region, map_file, own_pages, regions_of
+from attestor.mounts import Mounts
 from attestor.proc import Executed, NoLook, ids_of, open_at, read, status, whole
 from attestor.sharers import Sharers, threads
-from evidence.process import Look, MappedFile, Mapping
+from evidence.process import Look
 from evidence.shapes import Shape
 
 PIDFS = 0x50494446
@@ -46,7 +39,8 @@ NAMESPACES = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
 
 MAPS_TRIES = 5
 """A program that maps something between our two readings is read again."""
-MOST_FILES = 512
+MOST_KNOWN = 4096
+"""Processes whose code is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +83,38 @@ class Glance(Shape):
     capabilities: int
     strangers: tuple[int, ...]
     """Real uids of threads with other ids than the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The code of a process, and the glance that it was seen between."""
+
+    glance: Glance
+    code: Code
+
+
+class Codes:
+    """Reads the code of processes, and keeps it for as long as nothing of it can have changed."""
+
+    def __init__(self, digests: Digests) -> None:
+        self.digests = digests
+        self._known: OrderedDict[tuple[int, int], Known] = OrderedDict()
+
+    def known(self, process: tuple[int, int]) -> Known | None:
+        """Return what is kept of a process, named by its pid and its start."""
+        return self._known.get(process)
+
+    def keep(self, process: tuple[int, int], seen: Glance, code: Code) -> None:
+        """Keep what lies between two equal glances."""
+        if code.is_lasting:
+            self._known[process] = Known(seen, code)
+            self._known.move_to_end(process)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def forget(self, process: tuple[int, int]) -> None:
+        """Keep nothing of a process."""
+        self._known.pop(process, None)
 
 
 @cache
@@ -147,7 +173,7 @@ def _glance(pins: Pins, mounts: Mounts) -> Glance:
         regions = _own_regions(pins)
         exe = open_at(pins.directory, "exe", os.O_PATH)
         try:
-            executable = _facts(exe, mounts)
+            executable = facts_of(exe, mounts)
         finally:
             os.close(exe)
         ids, tracer, strangers = threads(pins.directory)
@@ -184,31 +210,39 @@ def _own_regions(pins: Pins) -> tuple[Region, ...]:
     raise Executed("the process has another memory than when it was first seen")
 
 
-def look(pins: Pins, digests: Digests, sharers: Sharers) -> tuple[Look, Glance]:
+def look(pins: Pins, codes: Codes, sharers: Sharers) -> tuple[Look, Glance]:
     """Return everything that evidence says of a process, and the glance that goes with it.
 
     A glance before and one after hold it together: if they are equal, the process did not
-    execute or map anything while it was looked at.
+    execute or map anything in between. The one before may be that of an earlier look, whose code
+    is then the code still.
     """
     mounts = _mounts(pins.directory)
-    before = _glance(pins, mounts)
     with _gone():
-        seen = _look(pins, digests, sharers, mounts, before)
-    if _glance(pins, mounts) != before:
-        raise NoLook("the process changed during the look")
-    return seen, before
+        name = pid_of(pins.pidfd), _stat(pins.directory)[0]
+    known = codes.known(name)
+    before = known.glance if known else _glance(pins, mounts)
+    with _gone():
+        code = known.code if known else _read_code(pins, before, mounts, codes.digests)
+        seen = _look(pins, code, sharers, before)
+    if _glance(pins, mounts) == before:
+        codes.keep(name, before, code)
+        return seen, before
+    codes.forget(name)
+    if known:
+        return look(pins, codes, sharers)
+    raise NoLook("the process changed during the look")
 
 
-def _look(pins: Pins, digests: Digests, sharers: Sharers, mounts: Mounts, summary: Glance) -> Look:
+def _read_code(pins: Pins, summary: Glance, mounts: Mounts, digests: Digests) -> Code:
+    has_own_pages = bool(summary.own_pages)
+    regions = summary.regions
+    return read_code(pins.directory, regions, mounts, digests, has_own_pages=has_own_pages)
+
+
+def _look(pins: Pins, code: Code, sharers: Sharers, summary: Glance) -> Look:
     directory = pins.directory
     pid = pid_of(pins.pidfd)
-    exe = open_at(directory, "exe", os.O_PATH)
-    try:
-        label = os.readlink(b"exe", dir_fd=directory)
-        executable = _file(exe, label, mounts, digests)
-    finally:
-        os.close(exe)
-    files, mappings, anonymous_executable = _mappings(directory, summary, mounts, digests)
     start_ticks, parent = _stat(directory)
     says = status(directory)
     ids = ids_of(says)
@@ -218,11 +252,11 @@ def _look(pins: Pins, digests: Digests, sharers: Sharers, mounts: Mounts, summar
         pid=pid,
         pidfs_inode=pidfs_inode(pins.pidfd),
         start_ticks=start_ticks,
-        executable=executable,
-        files=files,
-        mappings=mappings,
+        executable=code.executable,
+        files=code.files,
+        mappings=code.mappings,
         page_bytes=PAGE_BYTES,
-        anonymous_executable=anonymous_executable,
+        anonymous_executable=code.anonymous_executable,
         tracer=summary.tracer,
         uids=ids.uids,
         gids=ids.gids,
@@ -238,81 +272,6 @@ def _look(pins: Pins, digests: Digests, sharers: Sharers, mounts: Mounts, summar
     )
 
 
-def _file(
-    descriptor: int, label: bytes, mounts: Mounts, digests: Digests, device: bytes = b""
-) -> MappedFile:
-    if not mounts.is_kernels_own(descriptor, device):
-        return MappedFile(
-            path=label,
-            digest=b"",
-            device=0,
-            inode=mount_of(descriptor),
-            size=0,
-            links=1,
-            owner=0,
-            mode=0,
-            filesystem=0,
-            segments=(),
-            is_movable=False,
-        )
-    try:
-        contents = digests.contents(descriptor)
-    except (Unreadable, OSError) as error:
-        raise NoLook(f"{os.fsdecode(label)!a}: {error}") from error
-    status = os.fstat(descriptor)
-    return MappedFile(
-        path=label,
-        digest=contents.digest,
-        device=status.st_dev,
-        inode=status.st_ino,
-        size=status.st_size,
-        links=status.st_nlink,
-        owner=status.st_uid,
-        mode=stat.S_IMODE(status.st_mode),
-        filesystem=filesystem_of(descriptor),
-        segments=contents.program.segments,
-        is_movable=contents.program.is_movable,
-    )
-
-
-def _mappings(
-    directory: int, summary: Glance, mounts: Mounts, digests: Digests
-) -> tuple[tuple[MappedFile, ...], tuple[Mapping, ...], int]:
-    """Return the files that are mapped executable, where, and how much no file holds."""
-    files: dict[tuple[int, ...], MappedFile] = {}
-    mappings: list[Mapping] = []
-    anonymous_executable = 0
-    own = own_bytes(read(directory, "smaps")) if summary.own_pages else {}
-    for region in summary.regions:
-        anonymous = own.get(region.start, 0)
-        if region.inode == 0:
-            anonymous_executable += anonymous if is_kernels(region) else region.length
-            continue
-        name = map_file(region)
-        descriptor = open_at(directory, name, os.O_PATH)
-        try:
-            # Not by device and inode of the region: on btrfs two files can have them in common.
-            place = (*_facts(descriptor, mounts, region.device)[:2], region.inode)
-            if place not in files:
-                if len(files) == MOST_FILES:
-                    raise NoLook(f"more than {MOST_FILES} files are mapped executable")
-                label = os.readlink(name.encode(), dir_fd=directory)
-                files[place] = _file(descriptor, label, mounts, digests, region.device)
-        finally:
-            os.close(descriptor)
-        mappings.append(
-            Mapping(
-                file=list(files).index(place),
-                start=region.start,
-                offset=region.offset,
-                length=region.length,
-                anonymous=anonymous,
-                is_writable=region.permissions[1:2] == b"w",
-            )
-        )
-    return tuple(files.values()), tuple(mappings), anonymous_executable
-
-
 def _files_summary(directory: int, regions: tuple[Region, ...], mounts: Mounts) -> bytes:
     """Return SHA-256 of what changes when a mapped file is written to, linked or unlinked."""
     hasher = hashlib.sha256()
@@ -321,18 +280,10 @@ def _files_summary(directory: int, regions: tuple[Region, ...], mounts: Mounts) 
             continue
         descriptor = open_at(directory, map_file(region), os.O_PATH)
         try:
-            hasher.update(repr(_facts(descriptor, mounts, region.device)).encode())
+            hasher.update(repr(facts_of(descriptor, mounts, region.device)).encode())
         finally:
             os.close(descriptor)
     return hasher.digest()
-
-
-def _facts(descriptor: int, mounts: Mounts, device: bytes = b"") -> tuple[int, ...]:
-    """Return device, inode, size and times of a file; of one that is not asked, its mount."""
-    if not mounts.is_kernels_own(descriptor, device):
-        return (mount_of(descriptor),)
-    one = os.fstat(descriptor)
-    return one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns
 
 
 def _mounts(directory: int) -> Mounts:

@@ -17,7 +17,7 @@ from typing import cast
 
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
-from attestor.look import Glance, Pins, glance, look, pin
+from attestor.look import Codes, Glance, Pins, glance, look, pin
 from attestor.mounts import Mounts
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.sharers import Sharers
@@ -119,13 +119,13 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
     try:
         match packets.receive(channel)[0]:
             case [int(most_bytes), int(deadline_seconds)]:
-                digests, sharers = Digests(most_bytes=most_bytes), Sharers()
+                codes, sharers = Codes(Digests(most_bytes=most_bytes)), Sharers()
             case _:
                 raise ValueError("not a looker's orders")
         while True:
             request, descriptors = packets.receive(channel)
             signal.alarm(deadline_seconds)
-            _answer(channel, request, descriptors, digests, sharers)
+            _answer(channel, request, descriptors, codes, sharers)
             signal.alarm(0)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -137,7 +137,7 @@ def _answer(
     channel: socket.socket,
     request: object,
     descriptors: list[int],
-    digests: Digests,
+    codes: Codes,
     sharers: Sharers,
 ) -> None:
     try:
@@ -148,14 +148,14 @@ def _answer(
                 packets.send(channel, ["yes", []], [pins.directory, pins.maps])
                 return
             case "look", [pidfd, directory, maps]:
-                seen, summary = look(Pins(pidfd, directory, maps), digests, sharers)
+                seen, summary = look(Pins(pidfd, directory, maps), codes, sharers)
                 value: object = [seen.members(), summary.members()]
             case "glance", [pidfd, directory, maps]:
                 value = glance(Pins(pidfd, directory, maps)).members()
             case "digest", [file]:
                 if not Mounts().is_kernels_own(file):
                     raise NoLook("it lies on a file system that others answer for")  # noqa: TRY301
-                value = digests.of(file)
+                value = codes.digests.of(file)
             case ["account", str() | int() as who], []:
                 value = _account(who)
             case _:

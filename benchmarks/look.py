@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from attestor.digests import Digests
-from attestor.look import Pins, glance, look, pin
+from attestor.look import Codes, Pins, glance, look, pin
 from attestor.sharers import Sharers
 
 PROGRAM = "import bz2, lzma, ssl, zlib; print(flush=True); input()"
@@ -46,7 +46,7 @@ def main() -> int:
 
 def measure(pins: Pins) -> dict[str, dict[str, float]]:
     """Return the times of each way to look."""
-    known, sharers = Digests(most_bytes=MOST_FILE_BYTES), Sharers()
+    known, sharers = Codes(Digests(most_bytes=MOST_FILE_BYTES)), Sharers()
     seen, _ = look(pins, known, sharers)
     return {
         "process": {
@@ -55,7 +55,8 @@ def measure(pins: Pins) -> dict[str, dict[str, float]]:
             "text_bytes": sum(mapping.length for mapping in seen.mappings),
         },
         "look, hashing every file": timed(
-            lambda: look(pins, Digests(most_bytes=MOST_FILE_BYTES), Sharers()), times=TIMES // 10
+            lambda: look(pins, Codes(Digests(most_bytes=MOST_FILE_BYTES)), Sharers()),
+            times=TIMES // 10,
         ),
         "look again": timed(lambda: look(pins, known, sharers)),
         "look again, after a while": timed(lambda: look(pins, known, Sharers())),

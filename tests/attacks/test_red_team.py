@@ -19,7 +19,7 @@ from attestor.collector import Collector
 from attestor.conversation import Opening, _look_again
 from attestor.digests import Digests
 from attestor.launcher import Launcher
-from attestor.look import Glance, _cgroup, look, pin
+from attestor.look import Codes, Glance, _cgroup, look, pin
 from attestor.proc import TooSlow
 from attestor.reasons import Local
 from attestor.sharers import Sharers
@@ -242,7 +242,7 @@ input()
         pidfd = os.pidfd_open(program.pid)
         pins = pin(pidfd)
         try:
-            seen, _ = look(pins, Digests(most_bytes=64 << 20), Sharers())
+            seen, _ = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         finally:
             pins.close()
             os.close(pidfd)
@@ -292,7 +292,7 @@ input()
         pidfd = os.pidfd_open(program.pid)
         pins = pin(pidfd)
         try:
-            seen, summary = look(pins, Digests(most_bytes=64 << 20), Sharers())
+            seen, summary = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         finally:
             pins.close()
             os.close(pidfd)

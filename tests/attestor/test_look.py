@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from attestor.digests import Digests
-from attestor.look import Glance, Pins, glance, look, pin
+from attestor.look import Codes, Glance, Pins, glance, look, pin
 from attestor.proc import Executed, NoLook
 from attestor.sharers import Sharers
 from evidence import cbor
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="looks at other users'
 
 
 @pytest.fixture
-def digests() -> Digests:
-    return Digests(most_bytes=64 << 20)
+def codes() -> Codes:
+    return Codes(Digests(most_bytes=64 << 20))
 
 
 class Program:
@@ -92,9 +92,9 @@ def until_executed(pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_look_at_a_plain_program(start: Start, digests: Digests) -> None:
+def test_a_look_at_a_plain_program(start: Start, codes: Codes) -> None:
     process = start("/usr/bin/sleep", "100")
-    seen, summary = look(pins_of(process), digests, Sharers())
+    seen, summary = look(pins_of(process), codes, Sharers())
 
     status = Path("/usr/bin/sleep").stat()
     assert seen.executable.digest == hashlib.sha256(Path("/usr/bin/sleep").read_bytes()).digest()
@@ -119,40 +119,40 @@ def test_a_look_at_a_plain_program(start: Start, digests: Digests) -> None:
     assert summary.uids == seen.uids
 
 
-def test_a_look_survives_its_encoding(program: Program, digests: Digests) -> None:
-    seen, summary = look(program.pins, digests, Sharers())
+def test_a_look_survives_its_encoding(program: Program, codes: Codes) -> None:
+    seen, summary = look(program.pins, codes, Sharers())
     assert Look.read(cbor.decode(cbor.encode(seen.members()))) == seen
     assert Glance.read(cbor.decode(cbor.encode(summary.members()))) == summary
 
 
-def test_two_looks_are_equal(program: Program, digests: Digests) -> None:
-    assert look(program.pins, digests, Sharers()) == look(program.pins, digests, Sharers())
+def test_two_looks_are_equal(program: Program, codes: Codes) -> None:
+    assert look(program.pins, codes, Sharers()) == look(program.pins, codes, Sharers())
 
 
-def test_an_ended_process_cannot_be_looked_at(program: Program, digests: Digests) -> None:
+def test_an_ended_process_cannot_be_looked_at(program: Program, codes: Codes) -> None:
     program.end()
     with pytest.raises(NoLook):
         glance(program.pins)
     with pytest.raises(NoLook):
-        look(program.pins, digests, Sharers())
+        look(program.pins, codes, Sharers())
     with pytest.raises(NoLook):
         pin(program.pidfd)
 
 
 @pytest.mark.attack(number=66, attacker="the process itself", asset="the credential")
-def test_exec_after_the_first_look(start: Start, digests: Digests) -> None:
+def test_exec_after_the_first_look(start: Start, codes: Codes) -> None:
     """The pid, the pidfd, its inode and the start time stay; the memory does not."""
     process = start("/bin/sh", "-c", "read line; exec sleep 100", stdin=subprocess.PIPE)
     pins = pins_of(process)
-    before, _ = look(pins, digests, Sharers())
+    before, _ = look(pins, codes, Sharers())
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.flush()
     while str(Path(f"/proc/{process.pid}/exe").readlink()) != "/usr/bin/sleep":
         time.sleep(0.01)
     with pytest.raises(Executed):
-        look(pins, digests, Sharers())
-    after, _ = look(pins_of(process), digests, Sharers())
+        look(pins, codes, Sharers())
+    after, _ = look(pins_of(process), codes, Sharers())
     assert (after.pid, after.pidfs_inode, after.start_ticks) == (
         before.pid, before.pidfs_inode, before.start_ticks,
     )  # fmt: skip
@@ -172,24 +172,24 @@ def test_exec_of_the_same_program_is_an_exec(start: Start) -> None:
 
 
 @pytest.mark.attack(number=58, attacker="the process itself", asset="the identity")
-def test_a_deleted_executable_has_no_links(tmp_path: Path, start: Start, digests: Digests) -> None:
+def test_a_deleted_executable_has_no_links(tmp_path: Path, start: Start, codes: Codes) -> None:
     path = tmp_path / "sleep"
     path.write_bytes(Path("/usr/bin/sleep").read_bytes())
     path.chmod(0o755)
     pins = pins_of(start(str(path), "100"))
     path.unlink()
-    seen, _ = look(pins, digests, Sharers())
+    seen, _ = look(pins, codes, Sharers())
     assert seen.executable.links == 0
     assert seen.executable.digest == hashlib.sha256(Path("/usr/bin/sleep").read_bytes()).digest()
 
 
 @pytest.mark.attack(number=56, attacker="the process itself", asset="the identity")
-def test_a_program_in_memory_has_no_links(start: Start, digests: Digests) -> None:
+def test_a_program_in_memory_has_no_links(start: Start, codes: Codes) -> None:
     memory = os.memfd_create("sleep")
     os.write(memory, Path("/usr/bin/sleep").read_bytes())
     process = start(f"/proc/self/fd/{memory}", "100", pass_fds=[memory])
     os.close(memory)
-    seen, _ = look(pins_of(process), digests, Sharers())
+    seen, _ = look(pins_of(process), codes, Sharers())
     assert seen.executable.links == 0
     assert seen.executable.filesystem == 0x01021994  # TMPFS_MAGIC
 
@@ -206,14 +206,14 @@ memory = mmap.mmap(file.fileno(), 4096, flags=mmap.MAP_PRIVATE, prot=7)
 
 
 @pytest.mark.parametrize("program", [ANONYMOUS], indirect=True)
-def test_executable_memory_of_no_file(program: Program, digests: Digests) -> None:
-    seen, _ = look(program.pins, digests, Sharers())
+def test_executable_memory_of_no_file(program: Program, codes: Codes) -> None:
+    seen, _ = look(program.pins, codes, Sharers())
     assert seen.anonymous_executable == 8192
 
 
 @pytest.mark.parametrize("program", [FROM_FILE + "memory[0] = 0"], indirect=True)
-def test_text_that_is_no_longer_the_files(program: Program, digests: Digests) -> None:
-    seen, _ = look(program.pins, digests, Sharers())
+def test_text_that_is_no_longer_the_files(program: Program, codes: Codes) -> None:
+    seen, _ = look(program.pins, codes, Sharers())
     (mapping,) = [one for one in seen.mappings if seen.files[one.file].path == b"/usr/bin/sleep"]
     assert (mapping.anonymous, mapping.length, mapping.is_writable) == (4096, 4096, True)
 
@@ -228,27 +228,70 @@ def test_a_file_mapped_later_changes_the_glance(program: Program) -> None:
     assert glance(program.pins) != before
 
 
-def test_a_traced_process_says_so(program: Program, digests: Digests) -> None:
+def test_a_traced_process_says_so(program: Program, codes: Codes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.ptrace(0x4206, program.process.pid, None, None) == 0  # PTRACE_SEIZE
-    seen, _ = look(program.pins, digests, Sharers())
+    seen, _ = look(program.pins, codes, Sharers())
     assert seen.tracer == os.getpid()
 
 
 def test_a_file_above_the_limit_is_not_read(program: Program) -> None:
     with pytest.raises(NoLook, match="more than 4096"):
-        look(program.pins, Digests(most_bytes=4096), Sharers())
+        look(program.pins, Codes(Digests(most_bytes=4096)), Sharers())
 
 
-def test_only_roots_files_are_remembered(tmp_path: Path, digests: Digests) -> None:
+def test_only_roots_files_are_remembered(tmp_path: Path, codes: Codes) -> None:
     mine = tmp_path / "file"
     mine.write_bytes(b"one")
     os.chown(mine, 1000, 1000)
     descriptor = os.open(mine, os.O_PATH)
-    assert digests.of(descriptor) == hashlib.sha256(b"one").digest()
+    assert codes.digests.of(descriptor) == hashlib.sha256(b"one").digest()
     status = mine.stat()
     with mine.open("r+b") as file, mmap.mmap(file.fileno(), 3) as memory:
         memory[:] = b"two"
     os.utime(mine, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert digests.of(descriptor) == hashlib.sha256(b"two").digest()
+    assert codes.digests.of(descriptor) == hashlib.sha256(b"two").digest()
     os.close(descriptor)
+
+
+MAP_FILE = """
+with open({path!r}, "rb") as file:
+    memory = mmap.mmap(file.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+"""
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_code_is_kept_while_only_root_can_have_changed_it(
+    tmp_path: Path, codes: Codes, owner: int
+) -> None:
+    library = tmp_path / "library"
+    library.write_bytes(bytes(4096))
+    os.chown(library, owner, owner)
+    program = Program(MAP_FILE.format(path=str(library)))
+    first, _ = look(program.pins, codes, Sharers())
+    process = first.pid, first.start_ticks
+    assert (codes.known(process) is not None) is (owner == 0)
+    with library.open("r+b") as file:
+        file.write(b"X")
+    second, _ = look(program.pins, codes, Sharers())
+    assert [one.digest for one in second.files if one.path == os.fsencode(library)] == [
+        hashlib.sha256(b"X" + bytes(4095)).digest()
+    ]
+    program.end()
+    with pytest.raises(NoLook):
+        look(program.pins, codes, Sharers())
+    program.pins.close()
+
+
+@pytest.mark.parametrize(
+    "program", [LATER, "print('ready', flush=True); input()" + ANONYMOUS], indirect=True
+)
+def test_code_that_comes_later_is_in_the_next_look(program: Program, codes: Codes) -> None:
+    before, first = look(program.pins, codes, Sharers())
+    program.go_on()
+    after, second = look(program.pins, codes, Sharers())
+    assert first != second
+    assert after == look(program.pins, Codes(Digests(most_bytes=64 << 20)), Sharers())[0]
+    assert (before.mappings, before.anonymous_executable) != (
+        after.mappings, after.anonymous_executable,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attestor.digests import Digests
-from attestor.look import Glance, Pins, glance, look, pin
+from attestor.look import Codes, Glance, Pins, glance, look, pin
 from attestor.memory import regions_of
 from attestor.proc import NoLook, ids_of, status
 from attestor.sharers import Sharers
@@ -26,10 +26,10 @@ class Seen:
     def __init__(self, puppet: LocalPuppet) -> None:
         self.puppet = puppet
         self.pins: Pins = pin(os.pidfd_open(puppet.pid))
-        self._digests = Digests(most_bytes=64 << 20)
+        self._codes = Codes(Digests(most_bytes=64 << 20))
 
     def look(self) -> Look:
-        return look(self.pins, self._digests, Sharers())[0]
+        return look(self.pins, self._codes, Sharers())[0]
 
     def glance(self) -> Glance:
         return glance(self.pins)

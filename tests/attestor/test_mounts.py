@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attestor.digests import Digests
-from attestor.look import glance, look, pin
+from attestor.look import Codes, glance, look, pin
 from attestor.mounts import KERNELS_OWN, Mounts
 from attestor.sharers import Sharers
 from tests.attestor.puppets import LocalPuppet, build
@@ -52,7 +52,7 @@ def test_a_file_whose_server_never_answers(server: Server, puppet_path: Path) ->
         process.send_signal(signal.SIGUSR1)
         pins = pin(os.pidfd_open(puppet.pid))
         started = time.monotonic()
-        seen, summary = look(pins, Digests(most_bytes=64 << 20), Sharers())
+        seen, summary = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         assert glance(pins) == summary
         assert time.monotonic() - started < 5
         pins.close()
@@ -70,7 +70,7 @@ def test_a_program_whose_server_never_answers(
     with LocalPuppet(program, uid=NOBODY) as puppet:
         process.send_signal(signal.SIGUSR1)
         pins = pin(os.pidfd_open(puppet.pid))
-        seen, _ = look(pins, Digests(most_bytes=64 << 20), Sharers())
+        seen, _ = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         pins.close()
     assert (seen.executable.digest, seen.executable.filesystem) == (b"", 0)
 
