@@ -23,7 +23,8 @@ class Shape:
 
     def members(self) -> list[object]:
         """Return the array."""
-        return [_plain(getattr(self, field.name)) for field in fields(self)]
+        names = _names(type(self))  # type: ignore[arg-type]  # a class is hashable
+        return [_plain(getattr(self, name)) for name in names]
 
     @classmethod
     def read(cls, value: object) -> Self:
@@ -58,6 +59,11 @@ class Message(Shape):
 
 _Reader = Callable[[object], Any]
 """Returns the value that a member is, or raises Malformed."""
+
+
+@cache
+def _names(cls: type[Shape]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls))
 
 
 @cache
