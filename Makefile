@@ -10,6 +10,8 @@ ROOMS := $(patsubst %/__init__.py,%,$(wildcard $(addsuffix /__init__.py,evidence
 
 # Programs for the virtual machine, written in C: they are put in its /usr/bin.
 PROGRAMS := $(patsubst demo/%.c,build/vm/extra/usr/bin/%,$(wildcard demo/*.c))
+# The demo's attackers: put into the machine by a user of it, and known to nobody.
+ATTACKERS := build/attacks/attacker build/attacks/preloaded.so
 
 .PHONY: help venv setup machine test kernels check check-readme fuzz bench demo lab clean
 
@@ -36,8 +38,16 @@ build/vm/extra/usr/bin/%: demo/%.c
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
 
+build/attacks/%: demo/attacks/%.c
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -o $@ $<
+
+build/attacks/%.so: demo/attacks/%.c
+	@mkdir -p $(@D)
+	gcc -O2 -shared -fPIC -Wall -Wextra -o $@ $<
+
 # Kernels, files and disk of the virtual machine; quick when nothing changed: it compares digests.
-machine: $(VENV) $(PROGRAMS)
+machine: $(VENV) $(PROGRAMS) $(ATTACKERS)
 	@$(PYTHON) -m swtpm setup
 
 setup: machine

@@ -29,9 +29,9 @@ from attestor.looker import Looker, NoAccount
 from attestor.peer import Packet, Peer
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
-from attestor.subject import CHANGED, EXECUTED, EXITED, Met, Subject, is_same_process
+from attestor.subject import CHANGED, EXECUTED, Met, Subject, is_same_process
 from attestor.tpm import TpmFailed
-from attestor.watch import OnEnd, Watch
+from attestor.watch import OnEnd, Watch, cause_of_end
 from attestor.worker import Worker
 from credential import Malformed, Refused, local
 from evidence.process import Look
@@ -244,7 +244,7 @@ async def _serve(
         while await _answer(channel, services, subject):
             pass
     finally:
-        services.on_end(subject, EXITED)
+        services.on_end(subject, cause_of_end(subject.pins))
 
 
 async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:

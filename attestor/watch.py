@@ -4,7 +4,8 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from attestor.look import is_alive
+from attestor.look import Pins, is_alive
+from attestor.proc import read
 from attestor.subject import EXECUTED, EXITED, Subject
 
 EXEC_SECONDS = 0.5
@@ -37,11 +38,25 @@ class Watch:
             await asyncio.sleep(EXEC_SECONDS)
             for subject in tuple(self._watched):
                 if not _has_its_memory(subject.pins.maps):
-                    self._end(subject, EXECUTED if is_alive(subject.pins.pidfd) else EXITED)
+                    self._end(subject, cause_of_end(subject.pins))
 
     def _end(self, subject: Subject, cause: str) -> None:
         self.remove(subject)
         self._on_end(subject, cause)
+
+
+def cause_of_end(pins: Pins) -> str:
+    """Say why a process hung up, or has no longer the memory that it had: it has another, or none.
+
+    One that is ending loses its memory first, then its descriptors, and is dead a little later.
+    """
+    if _has_its_memory(pins.maps) or not is_alive(pins.pidfd):
+        return EXITED
+    try:
+        pages = int(read(pins.directory, "statm").split()[0])
+    except (OSError, ValueError, IndexError):
+        return EXITED
+    return EXECUTED if pages else EXITED
 
 
 def _has_its_memory(maps: int) -> bool:

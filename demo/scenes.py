@@ -1,4 +1,4 @@
-"""The eight scenes, in the order in which they are played.
+"""The twelve scenes, in the order in which they are played.
 
 `unknown-root-program` is the last: nothing cures its node but a reboot.
 """
@@ -24,12 +24,19 @@ from demo.world import EK, INTERVAL_SECONDS, LEDGER, PAYMENTS, TRUST_DOMAIN, Wor
 from evidence.messages import Body, Evidence, Result, SignedMessage
 from evidence.tpm import Public
 from swtpm import Failed
+from swtpm.programs import BUILD
 from verifier.crypto import ENTROPY_BYTES, make_credential
 
 UNIT = "payments.service"
 ARGUMENTS = f"-i {PAYMENTS} -a {LEDGER} -c /etc/procseal/ca.pem"
 GONE_SECONDS = 1.0
 """Within which the verifier has to know that a process has ended."""
+EXECUTED_SECONDS = 2.0
+"""Within which it has to know that a process has executed something else."""
+ATTACKS = BUILD / "attacks"
+ATTACKER = "/home/payments/attacker"
+"""A program of the user's own: all that a user may do, may be done to their processes."""
+PRELOADED = "/home/payments/preloaded.so"
 PATCHED_BYTE = b"revision 1", b"revision 2"
 """The one byte by which the patched program differs."""
 
@@ -95,6 +102,34 @@ def play_sibling(world: World) -> Played:
     return _ask(world, "payments", UNIT, "/usr/bin/sibling", "sibling")
 
 
+def play_preloaded(world: World) -> Played:
+    """Start the payment program, as its user, with a library of that user's in it."""
+    library = (ATTACKS / "preloaded.so").read_bytes()
+    world.machine.put(PRELOADED, library, owner="payments", mode=0o755)
+    program = f"env LD_PRELOAD={PRELOADED} /usr/bin/payments"
+    played = _ask(world, "payments", UNIT, program, "preloaded")
+    if not any(line.startswith("preloaded: ") for line in played.why):
+        raise Failed("the library was not in the program")
+    return played
+
+
+def play_passed_socket(world: World) -> Played:
+    """Let a process of the same user ask for a proof on the golden process's connection."""
+    said = _attack(world, f"borrow {world.golden} {LEDGER} POST {LEDGER}/post")
+    refusals = tuple(re.findall(r"(?m)^reason: (\S+)", said))
+    before = len(world.output("golden").splitlines())
+    world.machine.run("echo 'POST /post' >/tmp/golden.in").check()
+    after = world.wait(lambda: world.output("golden").splitlines()[before:], 40, "an answer")
+    return Played(
+        got="granted" if "procseal/1 proof" in said else "refused",
+        reasons=refusals,
+        why=(
+            *re.findall(r"(?m)^(?:what|expected|found): .+", said),
+            f"the golden process itself is served as before: {after[0]}",
+        ),
+    )
+
+
 def play_replayed_evidence(world: World) -> Played:
     """Send evidence again that was accepted a moment ago."""
     recorded = world.recorder.last("/v1/evidence")
@@ -158,13 +193,46 @@ def play_gone(world: World) -> Played:
     )
 
 
+def play_text_patched(world: World) -> Played:
+    """Let a process of the same user change the text of a golden one that has its credential."""
+    pid, jti = _start_golden(world, "victim")
+    _attack(world, f"patch {pid}")
+    before = len(world.output("victim").splitlines())
+    world.machine.run("echo 'POST /post' >/tmp/victim.in").check()
+    lines = world.wait(lambda: world.output("victim").splitlines()[before:], 40, "an answer")
+    cause = world.wait(lambda: _cause(world, jti), 20, "the credential's end")
+    world.machine.run(f"kill -KILL {pid}").check()
+    refusals = _reasons("\n".join(lines))
+    return Played(
+        got="refused" if refusals else "granted",
+        reasons=(*refusals, cause),
+        why=("eight bytes of its text were changed, and it asked for a proof:", *lines),
+    )
+
+
+def play_exec_after(world: World) -> Played:
+    """Let a golden process that has its credential execute another program, also known."""
+    pid, jti = _start_golden(world, "changeling")
+    _attack(world, f"execute {pid} /usr/bin/cat")
+    started = time.monotonic()
+    cause = world.wait(lambda: _cause(world, jti), 20, "the credential's end")
+    seconds = time.monotonic() - started
+    now = world.machine.run(f"readlink /proc/{pid}/exe").check().output
+    world.machine.run(f"kill -KILL {pid}").check()
+    is_good = seconds <= EXECUTED_SECONDS and now == "/usr/bin/cat"
+    return Played(
+        got="revoked" if is_good else "granted",
+        reasons=(cause,),
+        why=(
+            f"pid {pid}, its start and its parent are the same; it runs {now} now",
+            f"revoked {seconds:.1f} s later",
+        ),
+    )
+
+
 def play_unknown_root_program(world: World) -> Played:
     """Run a program that nobody knows as root, beside a golden process that has a credential."""
-    world.golden = world.start_as(
-        "payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -k /post", "again"
-    )
-    world.wait_for_output("again", "answer ")
-    jti = _live(world)
+    world.golden, jti = _start_golden(world, "again")
     world.machine.run("cp /usr/bin/true /root/unknown && echo >>/root/unknown").check()
     started = time.monotonic()
     world.machine.run("/root/unknown").check()
@@ -180,6 +248,21 @@ def play_unknown_root_program(world: World) -> Played:
             *(_told(one) for one in refusal),
         ),
     )
+
+
+def _start_golden(world: World, name: str) -> tuple[int, str]:
+    """Start the golden program anew; return its pid and its token's jti when it has been served."""
+    pid = world.start_as("payments", UNIT, f"/usr/bin/payments {ARGUMENTS} -k /post", name)
+    world.wait_for_output(name, "answer ")
+    return pid, _live(world)
+
+
+def _attack(world: World, command: str) -> str:
+    """Have the payment program's user attack; return what the attacker says."""
+    program = (ATTACKS / "attacker").read_bytes()
+    world.machine.put(ATTACKER, program, owner="payments", mode=0o755)
+    done = world.machine.run(f"{ATTACKER} {command}", user="payments", timeout=60)
+    return done.check().output
 
 
 def _ask(world: World, user: str, unit: str, program: str, name: str) -> Played:
@@ -291,10 +374,22 @@ SCENES = (
         play=play_patched,
     ),
     Scene(
+        name="preloaded",
+        tried="the program itself, started by its user with a library of the user's (LD_PRELOAD)",
+        expected="refused",
+        play=play_preloaded,
+    ),
+    Scene(
         name="sibling",
         tried="another known program, same user, same unit, asks for the same identity",
         expected="refused",
         play=play_sibling,
+    ),
+    Scene(
+        name="passed-socket",
+        tried="its connection to the attestor, in the hands of another process of its user",
+        expected="refused",
+        play=play_passed_socket,
     ),
     Scene(
         name="replayed-evidence",
@@ -313,6 +408,18 @@ SCENES = (
         tried="the golden process is killed",
         expected="revoked",
         play=play_gone,
+    ),
+    Scene(
+        name="text-patched",
+        tried="a golden process's text, changed with ptrace after it got its credential",
+        expected="refused",
+        play=play_text_patched,
+    ),
+    Scene(
+        name="exec-after",
+        tried="a golden process executes another known program after it got its credential",
+        expected="revoked",
+        play=play_exec_after,
     ),
     Scene(
         name="unknown-root-program",
