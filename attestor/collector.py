@@ -23,6 +23,8 @@ from attestor.look import Glance
 from attestor.looker import Looker
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from attestor.pauses import Pauses
+from attestor.posture import read_posture
+from attestor.presences import is_alone, join
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
 from attestor.subject import (
@@ -56,6 +58,7 @@ from evidence.messages import (
     WantedAnswer,
     quote_binding,
 )
+from evidence.posture import Presence
 from evidence.process import Look
 from evidence.shapes import Message
 
@@ -282,19 +285,29 @@ class Collector:
     async def _judge_all(self, challenge: Challenge) -> None:
         waiting = [one.subject for one in list(self._waiting.values())[:MOST_NEW]]
         asked = {one.key_name: one for one in (*self.known.values(), *waiting)}
+        present: tuple[Presence, ...] = ()
         for last in range(LOOK_TRIES - 1, -1, -1):
+            # What an earlier try of this round has seen counts too, so that tries come to an end.
+            present = join(present, await self._presences(asked.values()))
             seen = {
                 name: one
                 for name, one in (await self._look_at(asked)).items()
                 if asked[name].secrets is not None  # it may have ended since its look
             }
-            body = self._body(asked, seen)
+            body = self._body(asked, seen, present)
             quoted = await self._quote(challenge, body)
             records = await self.measurement_list.run(
                 lambda one: one.records_from(challenge.first_record)
             )
             again = await self._look_at({name: asked[name] for name in seen})
-            withdrawn = tuple(name for name in seen if not _is_unchanged(name, seen, again))
+            later = await self._presences(asked.values())
+            withdrawn = tuple(
+                name
+                for name in seen
+                if not _is_unchanged(name, seen, again)
+                or _has_company(seen[name].look, present, later)
+            )
+            present = join(present, later)
             if not withdrawn or not last:
                 break
         evidence = Evidence(
@@ -345,12 +358,28 @@ class Collector:
                 self.on_end(subject, CHANGED)
         return found
 
+    async def _presences(self, asked: Iterable[Subject]) -> tuple[Presence, ...]:
+        """Return where the processes of the subjects' uids are; nothing where it is not known."""
+        uids = {subject.core.uid for subject in asked}
+        if not uids:
+            return ()
+        try:
+            return await self.looker.run(partial(Looker.presences, uids=uids))
+        except NoLook as error:
+            log.warning("processes of the same users: %s", error)
+            return ()
+
     def _refuse_waiting(self, name: bytes, refused: Refused) -> None:
         waiting = self._waiting.get(name)
         if waiting is not None and not waiting.outcome.done():
             waiting.outcome.set_exception(refused)
 
-    def _body(self, asked: Mapping[bytes, Subject], seen: Mapping[bytes, Seen]) -> Body:
+    def _body(
+        self,
+        asked: Mapping[bytes, Subject],
+        seen: Mapping[bytes, Seen],
+        present: tuple[Presence, ...],
+    ) -> Body:
         new, known = [], []
         for name, one in seen.items():
             if name in self.known:
@@ -373,6 +402,8 @@ class Collector:
             boot=self.machine.boot,
             kernel=self.machine.kernel,
             instances=self.machine.instance.history,
+            posture=read_posture(),
+            presences=present,
             new=tuple(new),
             known=tuple(known),
         )
@@ -482,6 +513,12 @@ class Collector:
 
 def _is_unchanged(name: bytes, first: Mapping[bytes, Seen], second: Mapping[bytes, Seen]) -> bool:
     return name in second and is_unchanged(first[name].look, second[name].look)
+
+
+def _has_company(look: Look, first: Iterable[Presence], second: Iterable[Presence]) -> bool:
+    """Say whether the process was alone with its uid, but for its own cgroup, and is no more."""
+    uid, cgroup = look.uids[1], look.cgroup
+    return is_alone(first, uid, cgroup) and not is_alone(second, uid, cgroup)
 
 
 def _finding(text: FindingText) -> Finding:

@@ -23,7 +23,7 @@ from attestor.code import Code, facts_of, read_code
 from attestor.digests import Digests, filesystem_of
 from attestor.memory import PAGE_BYTES, Region, map_file, own_pages, regions_of
 from attestor.mounts import Mounts
-from attestor.proc import Executed, NoLook, ids_of, open_at, read, status, whole
+from attestor.proc import Executed, NoLook, cgroup_of, ids_of, open_at, read, status, whole
 from attestor.sharers import Sharers, threads
 from evidence.process import Look
 from evidence.shapes import Shape
@@ -264,7 +264,7 @@ def _look(pins: Pins, code: Code, sharers: Sharers, summary: Glance) -> Look:
         strangers=tuple(sorted({*summary.strangers, *sharers.of(pid, start_ticks, ids)})),
         no_new_privs=says["NoNewPrivs"] == "1",
         seccomp=int(says["Seccomp"]),
-        cgroup=_cgroup(directory),
+        cgroup=cgroup_of(read(directory, "cgroup")),
         namespaces=spaces,
         is_user_namespace_initial=spaces[0] == INITIAL_USER_NAMESPACE,
         is_pid_namespace_initial_owned=_owner(directory, "ns/pid") == INITIAL_USER_NAMESPACE,
@@ -295,14 +295,6 @@ def _stat(directory: int) -> tuple[int, int]:
     # The name of the program may hold spaces and parentheses: fields count from the last one.
     fields = read(directory, "stat").rpartition(b")")[2].split()
     return int(fields[22 - 3]), int(fields[4 - 3])
-
-
-def _cgroup(directory: int) -> str:
-    """Return the path in the unified hierarchy, or in systemd's own where there is none."""
-    # Not splitlines: users name cgroups, and there is more to end a line for it than the kernel.
-    lines = read(directory, "cgroup").decode("utf-8", "replace").split("\n")
-    found = dict(line.split(":", 2)[1:] for line in lines if line)
-    return found.get("", found.get("name=systemd", ""))
 
 
 def unit_of(cgroup: str) -> str:

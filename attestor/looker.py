@@ -12,17 +12,19 @@ import pwd
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
 from attestor.look import Codes, Glance, Pins, glance, look, pin
 from attestor.mounts import Mounts
+from attestor.presences import find_presences, sees_every_process
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.sharers import Sharers
 from attestor.starter import Account
 from evidence import Malformed
+from evidence.posture import Presence
 from evidence.process import Look
 
 GRACE_SECONDS = 2
@@ -67,6 +69,14 @@ class Looker:
     def glance(self, pins: Pins) -> Glance:
         """Return the cheap part of a look."""
         return Glance.read(self._ask("glance", [pins.pidfd, pins.directory, pins.maps])[0])
+
+    def presences(self, uids: Collection[int]) -> tuple[Presence, ...]:
+        """Return where on the node the processes of each uid are; nothing if we do not see all."""
+        match self._ask(["presences", sorted(uids)])[0]:
+            case [*found]:
+                return tuple(map(Presence.read, found))
+            case _:
+                raise NoLook("the looker's answer was not understood")
 
     def digest(self, descriptor: int) -> bytes:
         """Return SHA-256 of a file."""
@@ -141,26 +151,12 @@ def _answer(
     sharers: Sharers,
 ) -> None:
     try:
-        match request, descriptors:
-            case "pin", [pidfd]:
-                pins = pin(pidfd)
-                descriptors += [pins.directory, pins.maps]
-                packets.send(channel, ["yes", []], [pins.directory, pins.maps])
-                return
-            case "look", [pidfd, directory, maps]:
-                seen, summary = look(Pins(pidfd, directory, maps), codes, sharers)
-                value: object = [seen.members(), summary.members()]
-            case "glance", [pidfd, directory, maps]:
-                value = glance(Pins(pidfd, directory, maps)).members()
-            case "digest", [file]:
-                if not Mounts().is_kernels_own(file):
-                    raise NoLook("it lies on a file system that others answer for")  # noqa: TRY301
-                value = codes.digests.of(file)
-            case ["account", str() | int() as who], []:
-                value = _account(who)
-            case _:
-                raise NoLook("not a request to a looker")  # noqa: TRY301 the same way out for all
-        answer: list[object] = ["yes", value]
+        if request == "pin":
+            pins = pin(*descriptors)
+            descriptors += [pins.directory, pins.maps]
+            packets.send(channel, ["yes", []], [pins.directory, pins.maps])
+            return
+        answer: list[object] = ["yes", _find(request, descriptors, codes, sharers)]
     except Executed as error:
         answer = ["executed", str(error)]
     except KeyError as error:
@@ -168,6 +164,29 @@ def _answer(
     except (NoLook, Unreadable, OSError) as error:
         answer = ["no", f"{type(error).__name__}: {error}"]
     packets.send(channel, answer)
+
+
+def _find(
+    request: object, descriptors: Sequence[int], codes: Codes, sharers: Sharers
+) -> object:
+    """Return what was asked for."""
+    match request, descriptors:
+        case "look", [pidfd, directory, maps]:
+            seen, summary = look(Pins(pidfd, directory, maps), codes, sharers)
+            return [seen.members(), summary.members()]
+        case "glance", [pidfd, directory, maps]:
+            return glance(Pins(pidfd, directory, maps)).members()
+        case "digest", [file]:
+            if not Mounts().is_kernels_own(file):
+                raise NoLook("it lies on a file system that others answer for")
+            return codes.digests.of(file)
+        case ["presences", [*uids]], []:
+            found = find_presences(cast("list[int]", uids)) if sees_every_process() else ()
+            return [one.members() for one in found]
+        case ["account", str() | int() as who], []:
+            return _account(who)
+        case _:
+            raise NoLook("not a request to a looker")
 
 
 def _account(who: str | int) -> list[object]:

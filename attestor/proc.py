@@ -69,6 +69,14 @@ def status_of(content: bytes) -> dict[str, str]:
     return {name: value.strip() for name, _, value in pairs}
 
 
+def cgroup_of(content: bytes) -> str:
+    """Return the path in the unified hierarchy, or in systemd's own where there is none."""
+    # Not splitlines: users name cgroups, and there is more to end a line for it than the kernel.
+    lines = content.decode("utf-8", "replace").split("\n")
+    found = dict(line.split(":", 2)[1:] for line in lines if line)
+    return found.get("", found.get("name=systemd", ""))
+
+
 def ids_of(says: dict[str, str]) -> Ids:
     """Return what a status file says of ids."""
     return Ids(

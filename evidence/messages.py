@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from evidence import cbor
+from evidence.posture import Posture, Presence
 from evidence.process import Look
 from evidence.shapes import Message, Shape
 
@@ -177,7 +178,7 @@ class KnownProcess(Shape):
 class Body(Message):
     """What the quote binds besides the registers."""
 
-    TYPE: ClassVar[str] = "procseal body 2"
+    TYPE: ClassVar[str] = "procseal body 3"
 
     boot: str
     """/proc/sys/kernel/random/boot_id."""
@@ -185,6 +186,10 @@ class Body(Message):
     """uname -r, for people."""
     instances: tuple[bytes, ...]
     """SHA-256 of every instance key that extended PCR 15 in this boot; the last one speaks."""
+    posture: Posture
+    presences: tuple[Presence, ...]
+    """Of the uids of the processes below, ascending; none where the attestor does not see every
+    process of the node."""
     new: tuple[NewProcess, ...]
     known: tuple[KnownProcess, ...]
 
