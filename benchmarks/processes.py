@@ -10,7 +10,7 @@ from benchmarks.junk import broken
 from benchmarks.refusing import Group
 from evidence import Body
 from evidence.messages import KnownProcess, NewProcess
-from tests.simulated_node import ZERO, SimulatedProcess, text_of
+from tests.simulated_node import POSTURE, ZERO, SimulatedProcess, text_of
 from verifier import Accepted
 
 MOST_PROCESSES = 500
@@ -111,8 +111,11 @@ def _unknown_files(new: NewProcess) -> NewProcess:
     return replace(new, look=replace(new.look, files=files))
 
 
+EMPTY = Body(boot="", kernel="", instances=(), posture=POSTURE, presences=(), new=(), known=())
+
+
 def _known(process: SimulatedProcess, room: int) -> tuple[KnownProcess, ...]:
-    one = len(Body(boot="", kernel="", instances=(), new=(), known=(process.known(),)).encode())
+    one = len(replace(EMPTY, known=(process.known(),)).encode())
     return tuple(
         replace(process.known(), key_name=b"%034d" % number) for number in range(room // one)
     )
@@ -145,8 +148,7 @@ def _patched(world: World, room: int) -> tuple[NewProcess, ...]:
 
 
 def _encoded(new: NewProcess) -> bytes:
-    empty = Body(boot="", kernel="", instances=(), new=(), known=())
-    return replace(empty, new=(new,)).encode()[len(empty.encode()) :] + b"\0"
+    return replace(EMPTY, new=(new,)).encode()[len(EMPTY.encode()) :] + b"\0"
 
 
 def _is_any_accepted(world: World, message: bytes) -> bool:

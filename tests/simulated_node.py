@@ -54,6 +54,7 @@ from evidence.messages import (
     activation_text,
     quote_binding,
 )
+from evidence.posture import Posture, Presence
 from evidence.process import ATTACHED, CoreRecord, Look, MappedFile, Segment
 from evidence.process import Mapping as MappedRange
 from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
@@ -521,6 +522,17 @@ def text_of(file: int, **changes: Any) -> MappedRange:
 # The node
 
 
+POSTURE = Posture(
+    taint=0,
+    lockdown="none",
+    is_module_signature_enforced=False,
+    is_module_loading_disabled=False,
+    is_kexec_disabled=False,
+    ptrace_scope=0,
+)
+"""As a distribution's kernel comes."""
+
+
 class SimulatedNode:
     """A node whose every part is honest until a test makes it otherwise."""
 
@@ -541,6 +553,9 @@ class SimulatedNode:
         self.minimum = minimum
         self.manufacturer = manufacturer
         self.tpm = SimulatedTpm(f"tpm of {name}", ek=ek, ak=ak)
+        self.posture = POSTURE
+        self.presences: dict[int, set[str]] = {}
+        """Cgroups of processes by uid: those of `new_process`, and what a test adds."""
         self.records: list[Record] = []
         self.instances: list[bytes] = []
         self.pid = 800
@@ -754,6 +769,7 @@ class SimulatedNode:
             "parent": 1,
         }
         seen = Look(**(look_fields | dict(look or {})))
+        self.presences.setdefault(record.uid, set()).add(seen.cgroup)
         return self._with_key(record, seen, use_key, dict(creation or {}), public)
 
     def _with_key(
@@ -819,6 +835,11 @@ class SimulatedNode:
             "boot": self.boot_id,
             "kernel": KERNEL_VERSION.decode(),
             "instances": tuple(self.instances),
+            "posture": self.posture,
+            "presences": tuple(
+                Presence(uid=uid, cgroups=tuple(sorted(cgroups)))
+                for uid, cgroups in sorted(self.presences.items())
+            ),
             "new": tuple(process.new for process in new),
             "known": tuple(process.known() for process in known),
         }
@@ -896,10 +917,13 @@ class SimulatedNode:
             )
         )
 
-    def boot_policy_toml(self, **changes: Any) -> str:
-        """Return the boot policy that accepts the boot of now; `changes` are fields of it."""
+    def boot_policy_toml(self, *lines: str, **changes: Any) -> str:
+        """Return the boot policy that accepts the boot of now; `changes` are fields of it.
+
+        `lines` are the command lines that it accepts, of which one has been measured.
+        """
         log = log_of(self.boot)
-        made = make_boot_policy("as-booted", [log], command_lines=[COMMAND_LINE])
+        made = make_boot_policy("as-booted", [log], command_lines=lines or [COMMAND_LINE])
         return encode_boot_policy(replace(made, **changes))
 
     def policy(self, **changes: Any) -> Policy:

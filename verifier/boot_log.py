@@ -81,6 +81,10 @@ class JudgedBoot:
     """Name of the boot policy that holds; empty where none counts on the node."""
     log: bytes
     """The boot's event log, as it came with the list's first record."""
+    command_lines: tuple[str, ...] = ()
+    """Those of the policy's that quoted registers have been extended with; none without one."""
+    is_secure: bool = False
+    """Whether Secure Boot was on; false without a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,13 @@ def verify_boot_log(  # noqa: PLR0913 - what a boot is compared with
     for one in demanded:
         findings = tuple(_judge_phases(sound, quoted, one)) or judge_boot(sound, one, quoted)
         if not findings:
-            return JudgedBoot(replayed=replayed, policy=one.name, log=data)
+            return JudgedBoot(
+                replayed=replayed,
+                policy=one.name,
+                log=data,
+                command_lines=measured_command_lines(sound, one, quoted),
+                is_secure=is_secure(sound),
+            )
         refusals.append(findings)
     nearest = min(refusals, key=len)
     raise Rejected(nearest)
@@ -383,13 +393,24 @@ def _judge_course(sound: SoundLog) -> Iterator[Finding]:
         yield Finding(reason=Reason.BOOT_EXIT, what=what, expected=expected)
 
 
+def measured_command_lines(
+    sound: SoundLog, policy: BootPolicy, registers: Collection[int]
+) -> tuple[str, ...]:
+    """Return the policy's command lines of which one of the registers has a digest.
+
+    Whoever opens the TPM later can add one that the policy accepts, so they count together only.
+    """
+    digests = {register: frozenset(sound.digests(register)) for register in registers}
+    return tuple(
+        line
+        for line in policy.command_lines
+        if any(_sha256(form) in held for one, held in digests.items() for form in _forms(line, one))
+    )
+
+
 def _judge_command_line(
     sound: SoundLog, policy: BootPolicy, registers: Collection[int]
 ) -> Iterator[Finding]:
-    measured = (
-        not _command_lines(policy, register).isdisjoint(sound.digests(register))
-        for register in registers
-    )
-    if not any(measured):
+    if not measured_command_lines(sound, policy, registers):
         expected = label(" | ".join(policy.command_lines)) or "a known one"
         yield Finding(reason=Reason.BOOT_COMMAND_LINE_MISSING, expected=expected)

@@ -32,7 +32,7 @@ BOOT_POLICY = "boot-policy"
 KINDS = (WORKLOAD, REFERENCE, KERNEL_POLICY, BOOT_POLICY)
 """Kinds of policy documents."""
 
-TYPE = "procseal case 2"
+TYPE = "procseal case 3"
 SIGNED_TYPE = "procseal case signature 1"
 
 
@@ -150,6 +150,8 @@ class ProcessOutcome:
     key_name: bytes
     workload: str
     """Empty where it was refused."""
+    level: str
+    """Empty where it was refused."""
     reasons: tuple[str, ...]
 
 
@@ -171,11 +173,12 @@ def outcome_of(decision: NodeVerdict | Rejected | Malformed) -> Outcome:
         reasons = tuple(str(one.reason) for one in decision.findings)
         return Outcome(verdict="refused", reasons=reasons, processes=())
     processes = tuple(
-        ProcessOutcome(key_name=one.key_name, workload=one.workload.id, reasons=())
+        ProcessOutcome(key_name=one.key_name, workload=one.workload.id, level=one.level, reasons=())
         if isinstance(one, Accepted)
         else ProcessOutcome(
             key_name=one.key_name,
             workload="",
+            level="",
             reasons=tuple(str(finding.reason) for finding in one.findings),
         )
         for one in decision.processes

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from evidence.process import CoreRecord
 from verifier import plain
-from verifier.case import chain, write_measured
+from verifier.case import chain, read_measured, write_measured
 from verifier.ledger import Cause, Entry, Kind, findings_json
 from verifier.mint import Minted, Occasion, thumbprint_of
 from verifier.node import Checkpoint
-from verifier.policy import Policy
+from verifier.policy import LEVELS, Policy
 from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Rejected
 from verifier.store import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow, Transaction
@@ -77,6 +77,21 @@ def revoke_unfit(transaction: Transaction, policy: Policy, cause: Cause) -> int:
     return revoke_all(transaction, unfit, cause)
 
 
+def revoke_ruled_by(transaction: Transaction, kernel_policy: bytes) -> int:
+    """End the credentials on nodes that have measured the kernel policy of this digest."""
+    ended: list[ProcessRow] = []
+    for node in transaction.nodes():
+        processes = transaction.processes(node=node.name)
+        if processes and _has_measured(transaction, node, kernel_policy):
+            ended += processes
+    return revoke_all(transaction, ended, Cause.KERNEL_POLICY_WITHDRAWN)
+
+
+def _has_measured(transaction: Transaction, node: NodeRow, digest: bytes) -> bool:
+    parts = transaction.list_parts(node.name, node.list_number, node.list_parts)
+    return any(one.digest == digest for one in read_measured(parts))
+
+
 def _is_wanted(process: ProcessRow, policy: Policy) -> bool:
     core = CoreRecord.decode(process.core)
     try:
@@ -95,6 +110,13 @@ def void_tokens(transaction: Transaction, processes: Iterable[ProcessRow], cause
         _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause)
         count += 1
     return count
+
+
+def void_higher(transaction: Transaction, process: ProcessRow, level: str) -> None:
+    """End the tokens of a process that say a higher level than the evidence reaches now."""
+    if LEVELS.index(level) < LEVELS.index(process.level):
+        transaction.revoke_tokens(process, str(Cause.LEVEL_FELL))
+        _record(transaction, Kind.CREDENTIAL_REVOKED, process, Cause.LEVEL_FELL)
 
 
 def suspend_all(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
@@ -179,6 +201,7 @@ def remember(
             issued=issued,
             expires=expires,
             policy_version=token.policy_version,
+            level=token.level,
             accepted=transaction.now,
         )
     )
@@ -229,6 +252,8 @@ def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
         {
             "key": one.key_name.hex(),
             "workload": one.workload.id if isinstance(one, Accepted) else "",
+            "level": one.level if isinstance(one, Accepted) else "",
+            "lacks": [*one.lacks] if isinstance(one, Accepted) else [],
             "findings": findings_json(one.findings) if isinstance(one, Refused) else [],
         }
         for one in verdict.processes

@@ -196,7 +196,9 @@ def _boot_detail(verdict: NodeVerdict) -> str:
 def _explain_process(one: Accepted | Refused) -> Iterator[Link]:
     name = one.key_name.hex() or "unreadable"
     if isinstance(one, Accepted):
-        yield _link(7, State.HOLDS, f"{one.workload.id}, level {one.level}", process=name)
+        next_level = f"; more takes {'; '.join(one.lacks)}" if one.lacks else ""
+        detail = f"{one.workload.id}, level {one.level}{next_level}"
+        yield _link(7, State.HOLDS, detail, process=name)
         yield _link(
             8, State.HOLDS, f"made for the core record {one.core_digest.hex()}", process=name
         )

@@ -80,7 +80,9 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_PATCHED: "start the program again",
     Reason.PROCESS_SPLIT: "start the program again",
     Reason.PROCESS_LAYOUT: "docs/decisions/0013-layout.md says which programs are mapped otherwise",
-    Reason.PROCESS_LEVEL: "verifier workload list",
+    Reason.PROCESS_POSTURE: "attestor check-node, on the node",
+    Reason.PROCESS_LEVEL: "docs/levels.md says what each level takes; attestor check-node, on the"
+    " node",
     Reason.INTERNAL: "the verifier's log",
 }
 

@@ -34,6 +34,8 @@ class Token:
     expires: datetime
     policy_version: int
     """Of the policy that allowed what it says."""
+    level: str
+    """What it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +90,11 @@ def mint(  # noqa: PLR0913 - each is something that only the caller has
 
     A process that came with its key is sealed to, from step 0. One that is known gets a token
     under the next key of its chain if less than half of its token's life is left, or if the
-    policy is a newer one; otherwise its lease alone is new.
+    policy is a newer one, or its level another; otherwise its lease alone is new.
     """
     if accepted.is_new or held is None:
         token = _new_token(accepted, occasion, random)
-    elif _is_due(held, occasion):
+    elif _is_due(held, accepted, occasion):
         chain = replace(held, chain_key=crypto.next_key(held.chain_key), step=held.step + 1)
         token = _renewed(chain, accepted, occasion, random)
     else:
@@ -110,16 +112,17 @@ def mint(  # noqa: PLR0913 - each is something that only the caller has
     return Minted(grant=_signed(sealed, keys), token=token, slot=slot)
 
 
-def _is_due(held: Token, occasion: Occasion) -> bool:
+def _is_due(held: Token, accepted: Accepted, occasion: Occasion) -> bool:
     half = (held.expires - held.issued) / 2
-    return held.expires - occasion.now < half or held.policy_version != occasion.policy_version
+    said, says = (held.policy_version, held.level), (occasion.policy_version, accepted.level)
+    return held.expires - occasion.now < half or said != says
 
 
 def _new_token(accepted: Accepted, occasion: Occasion, random: Random) -> Token:
     chain_key = random(crypto.KEY_BYTES)
     never = datetime.fromtimestamp(0, UTC)
     empty = Token(
-        chain_key=chain_key, step=0, jti="", issued=never, expires=never, policy_version=0
+        chain_key=chain_key, step=0, jti="", issued=never, expires=never, policy_version=0, level=""
     )
     return _renewed(empty, accepted, occasion, random)
 
@@ -131,6 +134,7 @@ def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Rando
         issued=occasion.now,
         expires=occasion.now + accepted.workload.lifetime,
         policy_version=occasion.policy_version,
+        level=accepted.level,
     )
 
 

@@ -24,9 +24,9 @@ from verifier.case import (
     Exported,
     policy_of,
 )
-from verifier.consequences import revoke_all, revoke_unfit, void_tokens
+from verifier.consequences import revoke_all, revoke_ruled_by, revoke_unfit, void_tokens
 from verifier.ledger import Cause, Entry, Kind
-from verifier.policy import Policy, ReferenceSet
+from verifier.policy import BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
 from verifier.relying_parties import secret_hash
@@ -368,8 +368,15 @@ def _end_what_changed(
         return 0
     if held.kind == REFERENCE:
         return revoke_unfit(transaction, policy, Cause.REFERENCE_WITHDRAWN)
-    if held.kind != WORKLOAD:
-        return 0
+    if held.kind == BOOT_POLICY:
+        return _end_boots(transaction, read_boot_policy(held.text), text)
+    if held.kind == KERNEL_POLICY:
+        # Its name is its digest, so it is the same or gone.
+        return revoke_ruled_by(transaction, sha256(held.text.encode()).digest())
+    return _end_workload(transaction, policy, held, text)
+
+
+def _end_workload(transaction: Transaction, policy: Policy, held: DocumentRow, text: str) -> int:
     if not text:
         return revoke_unfit(transaction, policy, Cause.WORKLOAD_REMOVED)
     revoked = revoke_unfit(transaction, policy, Cause.WORKLOAD_CHANGED)
@@ -377,6 +384,14 @@ def _end_what_changed(
         return revoked
     left = transaction.processes(workload=held.name)
     return revoked + void_tokens(transaction, left, Cause.WORKLOAD_CHANGED)
+
+
+def _end_boots(transaction: Transaction, held: BootPolicy, text: str) -> int:
+    """End the tokens on every node whose boot may have been accepted by this policy only."""
+    if text and read_boot_policy(text).allows_all_of(held):
+        return 0
+    ended = [one for one in transaction.processes() if held.counts_on(one.node)]
+    return void_tokens(transaction, ended, Cause.BOOT_POLICY_CHANGED)
 
 
 def _node(transaction: Transaction, name: str) -> NodeRow:

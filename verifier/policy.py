@@ -134,6 +134,8 @@ class Workload:
     """Whether a relying party's report that a token was misused ends the credential."""
     container: Container | None = None
     """The container that it must run in, if it must."""
+    posture: tuple[str, ...] = ()
+    """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
 
     def allows_all_of(self, other: "Workload") -> bool:
         """Say whether what `other` allowed is allowed still: tokens under it may live on.
@@ -171,6 +173,33 @@ class BootPolicy:
     def counts_on(self, node: str) -> bool:
         """Say whether the policy counts on the node of this name."""
         return not self.nodes or node in self.nodes
+
+    def allows_all_of(self, other: "BootPolicy") -> bool:
+        """Say whether each boot that `other` allowed is allowed still, wherever it was.
+
+        Only more command lines, more digests in the same registers, and more nodes are more.
+        """
+        widened = replace(
+            other,
+            command_lines=self.command_lines,
+            registers=self.registers,
+            nodes=self.nodes,
+            source=self.source,
+        )
+        return (
+            self == widened
+            and set(other.command_lines) <= set(self.command_lines)
+            and self.registers.keys() == other.registers.keys()
+            and all(
+                _digests_of(other.registers[one]) <= _digests_of(self.registers[one])
+                for one in self.registers
+            )
+            and (not self.nodes or (bool(other.nodes) and set(other.nodes) <= set(self.nodes)))
+        )
+
+
+def _digests_of(labelled: Mapping[str, tuple[bytes, ...]]) -> set[bytes]:
+    return {digest for digests in labelled.values() for digest in digests}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

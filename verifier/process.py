@@ -10,6 +10,7 @@ from itertools import chain
 
 from evidence import Malformed, tpm
 from evidence.messages import KnownProcess, NewProcess
+from evidence.posture import Presence
 from evidence.process import (
     ATTACHED,
     BINDINGS,
@@ -23,8 +24,10 @@ from verifier import crypto
 from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
 from verifier.layout import find_misplaced
+from verifier.levels import Grounds, reach
 from verifier.node import Measured, Node
 from verifier.policy import LEVELS, Container, Policy, Signer, Workload
+from verifier.posture import DEMANDS, Standing
 from verifier.process_key import verify_process_key
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
@@ -61,15 +64,20 @@ MOST_SIGNED = 8
 LOOK_UIDS = 4
 """Real, effective, saved, file system."""
 
-LAB, L1, L2, *_ = LEVELS
-
 
 def judge_processes(
     known: KnownList, *, node: Node, policy: Policy, withdrawn: tuple[bytes, ...]
 ) -> tuple[Accepted | Refused, ...]:
     """Return what becomes of each process of the body: new ones, then known ones."""
-    judge = _Judge(known=known, node=node, policy=policy, signed=_signed(known, node, policy))
-    body = judge.instance.quote.body
+    body = known.replayed.instance.quote.body
+    judge = _Judge(
+        known=known,
+        node=node,
+        policy=policy,
+        signed=_signed(known, node, policy),
+        standing=Standing(boot=known.boot, posture=body.posture),
+        presences={one.uid: one for one in body.presences},
+    )
     offers: list[tuple[bytes, NewProcess | KnownProcess]] = [
         *((_offered_name(new), new) for new in body.new),
         *((one.key_name, one) for one in body.known),
@@ -100,18 +108,6 @@ def select_workload(core: CoreRecord, *, node: str, policy: Policy) -> Workload:
     return workload
 
 
-def level_of(core: CoreRecord, *, is_boot_judged: bool, is_untraceable: bool) -> str:
-    """Return the level that the evidence reaches.
-
-    Whether another process could puppeteer this one (ptrace_scope, or other processes of its
-    uid) is not judged yet, so it is at most L1.
-    """
-    if not is_boot_judged:
-        return LAB
-    is_pidfd_or_better = PEER_PROOFS.index(core.peer_proof) < PEER_PROOFS.index("pid")
-    return L2 if is_pidfd_or_better and is_untraceable else L1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judge:
     """What every process of the body is compared with."""
@@ -121,6 +117,9 @@ class _Judge:
     policy: Policy
     signed: Mapping[bytes, Sequence[Measured]]
     """Records that show a signature, of files in `known.executed`, by digest."""
+    standing: Standing
+    presences: Mapping[int, Presence]
+    """By uid."""
 
     @property
     def instance(self) -> AcceptedInstance:
@@ -198,17 +197,27 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     _verify_unit(look, workload)
     _verify_container(look, workload)
     _verify_files(judge, look, workload)
-    is_boot_judged = bool(judge.known.boot.policy)
-    level = level_of(core, is_boot_judged=is_boot_judged, is_untraceable=False)
-    if LEVELS.index(level) < LEVELS.index(workload.minimum):
+    _verify_posture(judge.standing, workload)
+    reached = reach(
+        Grounds(
+            standing=judge.standing,
+            core=core,
+            look=look,
+            workload=workload,
+            presence=judge.presences.get(core.uid),
+        )
+    )
+    if LEVELS.index(reached.level) < LEVELS.index(workload.minimum):
         expected = f"{workload.minimum} or more"
-        raise reject(Reason.PROCESS_LEVEL, _named(core), expected=expected, found=level)
+        found = f"{reached.level}, for want of {'; '.join(reached.lacks)}"
+        raise reject(Reason.PROCESS_LEVEL, _named(core), expected=expected, found=found)
     return Accepted(
         key_name=key_name,
         core=core,
         core_digest=core.digest(),
         workload=workload,
-        level=level,
+        level=reached.level,
+        lacks=reached.lacks,
         is_new=is_new,
     )
 
@@ -442,6 +451,19 @@ def _verify_container(look: Look, workload: Workload) -> None:
     if container and not container.has(look.cgroup):
         expected, found = container.cgroup, label(look.cgroup)
         raise reject(Reason.PROCESS_CGROUP, "cgroup", expected=expected, found=found)
+
+
+def _verify_posture(standing: Standing, workload: Workload) -> None:
+    """Raise Rejected unless the node's kernel is set as the workload demands."""
+    findings = []
+    for word in workload.posture:
+        expected, judge = DEMANDS[word]
+        is_met, found = judge(standing)
+        if not is_met:
+            reason = Reason.PROCESS_POSTURE
+            findings.append(Finding(reason=reason, what=word, expected=expected, found=found))
+    if findings:
+        raise Rejected(findings)
 
 
 # The look and the list

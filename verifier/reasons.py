@@ -172,6 +172,7 @@ class Reason(StrEnum):
     PROCESS_KEY_PARENT = "process-key.parent-not-in-null-hierarchy"
     PROCESS_KEY_RECORD = "process-key.made-for-another-record"
     PROCESS_KEY_RESET = "process-key.of-another-boot"
+    PROCESS_POSTURE = "process.posture-not-as-demanded"
     PROCESS_LEVEL = "process.level-below-minimum"
 
     INTERNAL = "appraisal.failed"

@@ -51,6 +51,7 @@ from verifier.consequences import (
     start_over,
     suspend_all,
     verdict_json,
+    void_higher,
 )
 from verifier.crypto import ENTROPY_BYTES, make_credential
 from verifier.endorsement import Trust
@@ -515,6 +516,7 @@ class Service:
             else:
                 if held is not None:
                     reinstate(transaction, held)
+                    void_higher(transaction, held, judged.level)
                 remember(transaction, node, judged, minted, occasion)
                 return Outcome(key_name=judged.key_name, grant=minted.grant, findings=())
         if held is not None:

@@ -36,7 +36,7 @@ from verifier.mint import Random, Slot, Token
 from verifier.node import Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 4
+SCHEMA = 5
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
@@ -208,6 +208,8 @@ class ProcessRow(Base):
     expires: Mapped[int]
     policy_version: Mapped[int]
     """That allowed what the current token says."""
+    level: Mapped[str]
+    """What the current token says."""
     accepted: Mapped[int]
     """When it was accepted last."""
     is_suspended: Mapped[bool] = mapped_column(default=False)
@@ -228,6 +230,7 @@ class ProcessRow(Base):
             issued=datetime.fromtimestamp(self.issued, UTC),
             expires=datetime.fromtimestamp(self.expires, UTC),
             policy_version=self.policy_version,
+            level=self.level,
         )
 
 

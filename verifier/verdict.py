@@ -19,6 +19,8 @@ class Accepted:
     workload: Workload
     level: str
     """`lab`, `L1` ... `L4`."""
+    lacks: tuple[str, ...]
+    """What it would take for the next level, for people."""
     is_new: bool
     """It came with its key: seal to the key, from step 0, even where that was done before."""
 

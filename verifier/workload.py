@@ -10,6 +10,7 @@ import re
 from datetime import timedelta
 
 from verifier.policy import LEVELS, Container, Workload
+from verifier.posture import DEMANDS
 from verifier.reference import NAME, PATH
 from verifier.tables import Table
 
@@ -21,8 +22,9 @@ mapped = ["debian-12", "payments-1.4"]     # where its libraries may come from
 user = "payments"
 unit = "payments.service"                   # or any_starter = true, or container
 minimum = "L2"
-lifetime = "10m"                            # these two may be left out
+lifetime = "10m"                            # this and the next three may be left out
 lease = "5m"
+posture = ["secure-boot", "lockdown"]       # how the node's kernel has to be set
 on_misuse = "revoke"                        # a relying party reports; without it nothing happens
 
 [[use]]
@@ -42,6 +44,7 @@ _CGROUP = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9:_.@-]{1,255}){1,16}(/\*)?")
 _LEVEL = re.compile("|".join(LEVELS))
 _AUDIENCE = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,1024}")
 """RFC 3986: an absolute URI with an authority or path."""
+_DEMAND = re.compile("|".join(DEMANDS))
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 """RFC 6749, section 3.3."""
 _ON_MISUSE = re.compile("revoke")
@@ -78,6 +81,7 @@ def read_workload(text: str) -> Workload:
         scopes=scopes,
         lifetime=lifetime,
         lease=lease,
+        posture=table.texts("posture", _DEMAND),
         revokes_misused=bool(table.text("on_misuse", _ON_MISUSE, default="")),
     )
     executable.end()

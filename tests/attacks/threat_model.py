@@ -23,7 +23,7 @@ current. The numbers are those of the project's list of attacks.
 
 *Level* is the lowest assurance level at which the attack is refused, detected or survived: `every`
 unless the row says otherwise. Below a level that a row names, the attack works: it is a residual
-that the README names, and its test shows that it works. No node is above L1 for now.
+that the README names, and its test shows that it works. docs/levels.md says what each takes.
 """
 
 ATTACKERS = {

@@ -16,7 +16,7 @@ from tests.simulated_node import (
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
-from verifier.process import level_of, select_workload
+from verifier.process import select_workload
 from verifier.reasons import MOST_FINDINGS, Finding, capped, label
 from verifier.replay import EMPTY_ROOT, first_record_wanted, fold_root
 
@@ -175,15 +175,6 @@ def test_what_a_process_may_ask_before_anything_is_proven(
     for change in ({"executable": bytes(32)}, {"user": "x"}, {"binding": "x"}, {"use_key": b""}):
         with pytest.raises(Rejected):
             select_workload(replace(core, **change), node=node.name, policy=verifier.policy)
-
-
-def test_levels(node: SimulatedNode) -> None:
-    core = node.new_process().core
-    assert level_of(core, is_boot_judged=False, is_untraceable=True) == "lab"
-    assert level_of(core, is_boot_judged=True, is_untraceable=False) == "L1"
-    assert level_of(core, is_boot_judged=True, is_untraceable=True) == "L2"
-    by_number = replace(core, peer_proof="pid")
-    assert level_of(by_number, is_boot_judged=True, is_untraceable=True) == "L1"
 
 
 def test_the_clock_of_a_rejection_is_the_highest(

@@ -171,6 +171,7 @@ def test_a_workload_as_it_is_written() -> None:
         scopes=("post",),
         lifetime=timedelta(minutes=10),
         lease=timedelta(minutes=5),
+        posture=("secure-boot", "lockdown"),
         revokes_misused=True,
     )
 

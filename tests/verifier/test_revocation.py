@@ -19,9 +19,10 @@ from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess, sha256
 from verifier import Rejected
-from verifier.case import REFERENCE, WORKLOAD
+from verifier.boot_policy import read_boot_policy
+from verifier.case import BOOT_POLICY, KERNEL_POLICY, REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
-from verifier.operators import Unfit
+from verifier.operators import Unfit, kernel_policy_name
 from verifier.store import LIST_ENTRIES
 
 
@@ -106,6 +107,116 @@ def test_a_process_that_drifts(
     player.attest()
     assert (party.state(token), party.state(token_of(player, neighbour))) == (REVOKED, VALID)
     assert causes(verifier) == [Cause.REFUSED]
+
+
+def test_a_process_whose_level_falls(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+) -> None:
+    """The token that says more than is proven ends; one that says what is proven comes at once."""
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())
+    player.attest()
+    higher = token_of(player, process)
+    assert player.claims(process).procseal.level == "L2"
+    player.attest()
+    assert token_of(player, process) == higher, "nothing has changed"
+
+    player.node.presences[process.core.uid].add("/user.slice")
+    player.attest()
+    lower = token_of(player, process)
+    assert player.claims(process).procseal.level == "L1"
+    assert (party.state(higher), party.state(lower)) == (REVOKED, VALID)
+    assert causes(verifier) == [Cause.LEVEL_FELL]
+
+    player.node.presences[process.core.uid].discard("/user.slice")
+    player.attest()
+    assert player.claims(process).procseal.level == "L2"
+    assert party.state(lower) == VALID
+    assert causes(verifier) == [Cause.LEVEL_FELL]
+
+
+def test_a_boot_policy_that_is_removed(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())
+    player.attest()
+    token = token_of(player, process)
+    assert party.state(token) == VALID
+    assert verifier.operators.remove(BOOT_POLICY, "as-booted")["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.BOOT_POLICY_CHANGED]
+    player.attest()
+    assert player.claims(process).procseal.level == "lab"
+    assert party.state(token_of(player, process)) == VALID
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"command_lines": ("another",)}, id="another command line"),
+        pytest.param({"secure_boot": False}, id="another demand"),
+        pytest.param({"nodes": ("build-9",)}, id="other nodes"),
+        pytest.param({"phases": ("sysinit",)}, id="phases"),
+    ],
+)
+def test_a_boot_policy_that_is_changed(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+    change: dict[str, Any],
+) -> None:
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())
+    player.attest()
+    token = token_of(player, process)
+    text = player.node.boot_policy_toml(**change)
+    assert verifier.operators.put(BOOT_POLICY, text)["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.BOOT_POLICY_CHANGED]
+
+
+def test_a_boot_policy_that_allows_more(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    before = read_boot_policy(player.node.boot_policy_toml())
+    more = {
+        register: {**held, "another": (bytes(32),)} for register, held in before.registers.items()
+    }
+    wider = player.node.boot_policy_toml(
+        command_lines=(*before.command_lines, "another"), registers=more
+    )
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())
+    player.attest()
+    token = token_of(player, process)
+    assert verifier.operators.put(BOOT_POLICY, wider)["revoked"] == 0
+    assert party.state(token) == VALID
+    assert verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())["revoked"] == 1
+
+
+def test_a_boot_policy_of_other_nodes(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml(nodes=("build-9",)))
+    player.attest()
+    token = token_of(player, process)
+    assert verifier.operators.remove(BOOT_POLICY, "as-booted")["revoked"] == 0
+    assert party.state(token) == VALID
+
+
+def test_a_kernel_policy_that_is_withdrawn(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    token = token_of(player, process)
+    verifier.operators.put(KERNEL_POLICY, "measure func=BPRM_CHECK\n")
+    other = kernel_policy_name("measure func=BPRM_CHECK\n")
+    assert verifier.operators.remove(KERNEL_POLICY, other)["revoked"] == 0
+    assert party.state(token) == VALID
+    [held] = verifier.operators.documents(KERNEL_POLICY)
+    assert verifier.operators.remove(KERNEL_POLICY, held["name"])["revoked"] == 1
+    assert party.state(token) == REVOKED
+    assert causes(verifier) == [Cause.KERNEL_POLICY_WITHDRAWN]
 
 
 def test_a_process_that_is_no_longer_reported(

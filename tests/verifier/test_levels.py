@@ -1,0 +1,267 @@
+"""Assurance levels, one condition at a time, and what a workload may demand of a node's kernel."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from evidence.posture import MOST_CGROUPS, Posture
+from tests.simulated_boot import COMMAND_LINE, boot_uki, load_options
+from tests.simulated_node import POSTURE, SimulatedNode, SimulatedProcess
+from tests.simulated_verifier import SimulatedVerifier, only, reasons
+from verifier import Accepted, Reason, Refused
+from verifier.boot_policy import read_boot_policy
+from verifier.posture import DEMANDS, HARMLESS_TAINTS
+from verifier.workload import read_workload
+
+SIBLING = "a process of the same user"
+IDENTITY = "the identity"
+CREDENTIAL = "the credential"
+
+STRICT = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforce=1"
+STRICT_POSTURE = Posture(
+    taint=0,
+    lockdown="integrity",
+    is_module_signature_enforced=True,
+    is_module_loading_disabled=False,
+    is_kexec_disabled=True,
+    ptrace_scope=3,
+)
+UNIT = "/system.slice/payments.service"
+
+
+def judged_node(line: str = COMMAND_LINE, posture: Posture = POSTURE) -> SimulatedNode:
+    """Return a node that boots through firmware, with this command line."""
+    node = SimulatedNode()
+    node.reboot(boot_uki(line))
+    node.posture = posture
+    return node
+
+
+def policy_of(
+    node: SimulatedNode,
+    *lines: str,
+    **workload: Any,  # noqa: ANN401 - fields of any type
+) -> SimulatedVerifier:
+    """Return a verifier that accepts the node's boot, and the workload changed."""
+    accepted = read_boot_policy(node.boot_policy_toml(*lines))
+    changed = replace(node.policy().workloads[0], **workload)
+    return SimulatedVerifier(node, boot_policies=(accepted,), workloads=(changed,))
+
+
+def outcome(verifier: SimulatedVerifier, process: SimulatedProcess) -> Accepted | Refused:
+    node = verifier.peer
+    return only(verifier.judge(node.evidence(verifier.challenge(), new=[process])).processes)
+
+
+def level(verifier: SimulatedVerifier, process: SimulatedProcess) -> str:
+    one = outcome(verifier, process)
+    assert isinstance(one, Accepted), one
+    assert one.lacks
+    return one.level
+
+
+def test_a_boot_that_nobody_judged() -> None:
+    node = SimulatedNode()
+    assert level(SimulatedVerifier(node), node.new_process()) == "lab"
+
+
+# L2, by the command line
+
+
+def test_nobody_without_privilege_may_trace() -> None:
+    for scope in (2, 3):
+        line = f"quiet sysctl.kernel.yama.ptrace_scope={scope}"
+        node = judged_node(line, replace(POSTURE, ptrace_scope=scope))
+        verifier = policy_of(node, line, unit="", any_starter=True)
+        process = node.new_process()
+        node.presences[process.core.uid].add("/user.slice")
+        assert level(verifier, process) == "L2"
+
+
+@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL)
+@pytest.mark.parametrize(
+    ("line", "scope"),
+    [
+        pytest.param("quiet", 3, id="only the attestor says so"),
+        pytest.param("quiet sysctl.kernel.yama.ptrace_scope=2", 0, id="only the command line does"),
+        pytest.param("quiet sysctl.kernel.yama.ptrace_scope=2", 1, id="root has changed it"),
+        pytest.param("quiet sysctl.kernel.yama.ptrace_scope=2", 4, id="a state that there is not"),
+        pytest.param(
+            "quiet sysctl.kernel.yama.ptrace_scope=1", 3, id="the line allows descendants"
+        ),
+    ],
+)
+def test_128_ptrace_is_not_known_to_be_forbidden(line: str, scope: int) -> None:
+    node = judged_node(line, replace(POSTURE, ptrace_scope=scope))
+    process = node.new_process()
+    node.presences[process.core.uid].add("/user.slice")
+    assert level(policy_of(node, line), process) == "L1"
+    stricter = policy_of(node, line, minimum="L2")
+    assert reasons(outcome(stricter, node.new_process())) == {Reason.PROCESS_LEVEL}
+
+
+def test_two_command_lines_that_disagree() -> None:
+    """Whoever opens the TPM can add what the policy accepts: that lowers the level at most."""
+    strict, lax = "quiet sysctl.kernel.yama.ptrace_scope=2", "quiet"
+    for line, other in ((strict, lax), (lax, strict)):
+        node = judged_node(line, replace(POSTURE, ptrace_scope=2))
+        node.reboot([*node.boot, load_options(other)])
+        node.posture = replace(POSTURE, ptrace_scope=2)
+        verifier = policy_of(node, strict, lax, unit="", any_starter=True)
+        assert level(verifier, node.new_process()) == "L1"
+
+
+def test_a_line_of_the_policy_that_was_not_measured_says_nothing() -> None:
+    strict, lax = "quiet sysctl.kernel.yama.ptrace_scope=2", "quiet"
+    posture = replace(POSTURE, ptrace_scope=2)
+    for line, reached in ((strict, "L2"), (lax, "L1")):
+        node = judged_node(line, posture)
+        verifier = policy_of(node, strict, lax, unit="", any_starter=True)
+        assert level(verifier, node.new_process()) == reached
+
+
+@pytest.mark.parametrize(("proof", "inode", "reached"), [("pidfd", 0, "L2"), ("pid", 0, "L1")])
+def test_how_the_attestor_knows_who_speaks(proof: str, inode: int, reached: str) -> None:
+    node = judged_node()
+    changes = {"peer_proof": proof, "pidfs_inode": inode}
+    process = node.new_process(core=changes, look={"pidfs_inode": inode})
+    assert level(policy_of(node), process) == reached
+
+
+# L2, by the unit
+
+
+def test_every_process_of_the_uid_is_in_the_unit() -> None:
+    node = judged_node()
+    process = node.new_process()
+    node.presences[process.core.uid] |= {f"{UNIT}/worker", UNIT}
+    assert level(policy_of(node), process) == "L2"
+
+
+@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL)
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "/user.slice/user-1001.slice",
+        "/",
+        f"{UNIT}-2",
+        "/system.slice",
+        "/system.slice/cron.service",
+    ],
+)
+def test_128_a_process_of_the_uid_elsewhere(elsewhere: str) -> None:
+    node = judged_node()
+    process = node.new_process()
+    node.presences[process.core.uid].add(elsewhere)
+    assert level(policy_of(node), process) == "L1"
+    stricter = policy_of(node, minimum="L2")
+    assert reasons(outcome(stricter, node.new_process())) == {Reason.PROCESS_LEVEL}
+
+
+def _none_said(node: SimulatedNode, _: SimulatedProcess) -> None:
+    node.presences.clear()
+
+
+def _nothing_found(node: SimulatedNode, process: SimulatedProcess) -> None:
+    node.presences[process.core.uid] = set()
+
+
+def _another_uid(node: SimulatedNode, process: SimulatedProcess) -> None:
+    node.presences[process.core.uid + 1] = node.presences.pop(process.core.uid)
+
+
+def _not_all_told(node: SimulatedNode, process: SimulatedProcess) -> None:
+    inside = {f"{UNIT}/{number}" for number in range(MOST_CGROUPS)}
+    node.presences[process.core.uid] = inside
+
+
+@pytest.mark.parametrize("change", [_none_said, _nothing_found, _another_uid, _not_all_told])
+def test_where_the_uid_is_is_not_known(
+    change: Callable[[SimulatedNode, SimulatedProcess], None],
+) -> None:
+    node = judged_node()
+    process = node.new_process()
+    change(node, process)
+    assert level(policy_of(node), process) == "L1"
+
+
+def test_a_workload_that_anybody_starts_has_no_unit() -> None:
+    node = judged_node()
+    assert level(policy_of(node, unit="", any_starter=True), node.new_process()) == "L1"
+
+
+def test_a_level_that_falls_is_refused_where_it_is_too_low() -> None:
+    node = judged_node()
+    verifier = policy_of(node, minimum="L2")
+    process = node.new_process()
+    assert level(verifier, process) == "L2"
+    node.presences[process.core.uid].add("/user.slice")
+    again = verifier.judge(node.evidence(verifier.challenge(), known=[process]))
+    assert reasons(only(again.processes)) == {Reason.PROCESS_LEVEL}
+
+
+# What a workload demands of the kernel
+
+
+FAILING: dict[str, dict[str, Any]] = {
+    "lockdown": {"lockdown": "none"},
+    "signed-modules": {"is_module_signature_enforced": False},
+    "no-more-modules": {"is_module_loading_disabled": False},
+    "no-kexec": {"is_kexec_disabled": False},
+    "no-ptrace": {"ptrace_scope": 1},
+    "untainted": {"taint": 1 << 13},
+}
+GOOD = replace(STRICT_POSTURE, is_module_loading_disabled=True)
+
+
+@pytest.mark.attack(number=86, attacker="root on the node", asset=IDENTITY)
+@pytest.mark.parametrize("word", DEMANDS)
+def test_086_a_kernel_that_is_not_set_as_the_workload_demands(word: str) -> None:
+    node = judged_node(posture=GOOD)
+    assert level(policy_of(node, posture=(word,)), node.new_process())
+    if word == "secure-boot":
+        verifier = SimulatedVerifier(
+            node, workloads=(replace(node.policy().workloads[0], posture=(word,)),)
+        )
+    else:
+        node.posture = replace(GOOD, **FAILING[word])
+        verifier = policy_of(node, posture=(word,))
+    assert reasons(outcome(verifier, node.new_process())) == {Reason.PROCESS_POSTURE}
+
+
+@pytest.mark.attack(number=86, attacker="root on the node", asset=IDENTITY)
+@pytest.mark.parametrize("bit", [0, 1, 3, 5, 6, 7, 8, 10, 12, 13, 15, 16, 18, 40])
+def test_086_a_taint_that_counts(bit: int) -> None:
+    node = judged_node(posture=replace(GOOD, taint=1 << bit))
+    verifier = policy_of(node, posture=("untainted",))
+    assert reasons(outcome(verifier, node.new_process())) == {Reason.PROCESS_POSTURE}
+
+
+def test_a_taint_that_does_not() -> None:
+    node = judged_node(posture=replace(GOOD, taint=sum(1 << bit for bit in HARMLESS_TAINTS)))
+    assert level(policy_of(node, posture=("untainted",)), node.new_process())
+
+
+@pytest.mark.parametrize("lockdown", ["", "none", "other"])
+def test_a_state_of_lockdown_that_is_none(lockdown: str) -> None:
+    node = judged_node(posture=replace(GOOD, lockdown=lockdown))
+    verifier = policy_of(node, posture=("lockdown",))
+    assert reasons(outcome(verifier, node.new_process())) == {Reason.PROCESS_POSTURE}
+
+
+def test_secure_boot_that_was_off() -> None:
+    """The boot policy lets it be; the workload does not."""
+    node = judged_node(posture=GOOD)
+    boot = boot_uki()
+    node.reboot([one for one in boot if b"SecureBoot" not in one.data.replace(b"\0", b"")])
+    accepted = read_boot_policy(node.boot_policy_toml(secure_boot=False))
+    workload = replace(node.policy().workloads[0], posture=("secure-boot",))
+    verifier = SimulatedVerifier(node, boot_policies=(accepted,), workloads=(workload,))
+    assert reasons(outcome(verifier, node.new_process())) == {Reason.PROCESS_POSTURE}
+
+
+def test_posture_is_read_from_a_workload() -> None:
+    text = SimulatedNode().workload_toml().replace("minimum", 'posture = ["no-kexec"]\nminimum')
+    assert read_workload(text).posture == ("no-kexec",)

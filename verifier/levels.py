@@ -1,0 +1,96 @@
+"""Assurance levels: how far the evidence goes, and what it lacks for the next one.
+
+    lab  nobody has judged how the machine booted
+    L1   links 1 to 6 hold, a boot policy and the command line included
+    L2   and no ordinary process can work the process like a puppet
+    L3   and it was launched as the policy says, and nobody can at all while the kernel is intact
+    L4   is given to nobody
+
+Each rests on those below it. What a level lacks is told to people; a minimum refuses.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from evidence.posture import Presence
+from evidence.process import PEER_PROOFS, CoreRecord, Look
+from verifier.policy import LEVELS, Workload
+from verifier.posture import Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """What the level of one process rests on; node, record and look have been judged."""
+
+    standing: Standing
+    core: CoreRecord
+    look: Look
+    workload: Workload
+    presence: Presence | None
+    """Where the processes of its uid are; None where the attestor does not say."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether every process of its uid is in its unit or container."""
+        is_bounded = bool(self.workload.unit or self.workload.container)
+        presence = self.presence
+        return is_bounded and presence is not None and presence.is_within(self.look.cgroup)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A level, and what the next one lacks."""
+
+    level: str
+    lacks: tuple[str, ...]
+
+
+def reach(grounds: Grounds) -> Reached:
+    """Return the highest level that the evidence reaches."""
+    level = LEVELS[0]
+    for higher, find_lacks in _CONDITIONS.items():
+        lacks = tuple(find_lacks(grounds))
+        if lacks:
+            return Reached(level=level, lacks=lacks)
+        level = higher
+    raise AssertionError("nobody reaches L4")
+
+
+def _lacks_for_l1(grounds: Grounds) -> Iterator[str]:
+    if not grounds.standing.boot.policy:
+        yield "a boot policy for the node"
+
+
+def _lacks_for_l2(grounds: Grounds) -> Iterator[str]:
+    if PEER_PROOFS.index(grounds.core.peer_proof) >= PEER_PROOFS.index("pid"):
+        yield "peer_proof pidfd, Linux 6.5"
+    if not (grounds.standing.is_ptrace_by_privilege or grounds.is_alone):
+        yield (
+            "sysctl.kernel.yama.ptrace_scope=2 on the command line and in force, or every process"
+            " of its uid in its unit or container"
+        )
+
+
+def _lacks_for_l3(grounds: Grounds) -> Iterator[str]:
+    standing = grounds.standing
+    if not standing.is_ptrace_by_nobody:
+        yield "sysctl.kernel.yama.ptrace_scope=3 on the command line and in force"
+    if not standing.is_locked_down:
+        yield "lockdown=integrity on the command line and in force"
+    if not standing.are_modules_signed:
+        yield "module.sig_enforce=1 on the command line and in force"
+    if standing.taints:
+        yield "a kernel that is not tainted"
+    yield "to be launched with arguments, environment and files that the workload names"
+
+
+def _lacks_for_l4(_: Grounds) -> Iterator[str]:
+    yield "proof that the kernel confines the TPM to the attestor"
+
+
+_CONDITIONS: dict[str, Callable[[Grounds], Iterator[str]]] = {
+    "L1": _lacks_for_l1,
+    "L2": _lacks_for_l2,
+    "L3": _lacks_for_l3,
+    "L4": _lacks_for_l4,
+}
