@@ -166,9 +166,7 @@ def _answer(
     packets.send(channel, answer)
 
 
-def _find(
-    request: object, descriptors: Sequence[int], codes: Codes, sharers: Sharers
-) -> object:
+def _find(request: object, descriptors: Sequence[int], codes: Codes, sharers: Sharers) -> object:
     """Return what was asked for."""
     match request, descriptors:
         case "look", [pidfd, directory, maps]:

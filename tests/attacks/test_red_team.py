@@ -19,8 +19,8 @@ from attestor.collector import Collector
 from attestor.conversation import Opening, _look_again
 from attestor.digests import Digests
 from attestor.launcher import Launcher
-from attestor.look import Codes, Glance, _cgroup, look, pin
-from attestor.proc import TooSlow
+from attestor.look import Codes, Glance, look, pin
+from attestor.proc import TooSlow, cgroup_of
 from attestor.reasons import Local
 from attestor.sharers import Sharers
 from credential import Refused, local
@@ -185,15 +185,10 @@ def test_125_a_unit_of_the_systems(node: SimulatedNode, cgroup: str) -> None:
 
 @pytest.mark.attack(number=125, attacker=SIBLING, asset=IDENTITY)
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x85", "\u2028", "\r"])
-def test_125_a_cgroup_whose_name_looks_like_a_line_of_its_own(tmp_path: Path, end: str) -> None:
+def test_125_a_cgroup_whose_name_looks_like_a_line_of_its_own(end: str) -> None:
     """The kernel lets users name cgroups with anything but a newline."""
     path = f"/user.slice/user@1001.service/x{end}0::/system.slice/payments.service"
-    (tmp_path / "cgroup").write_text(f"1:name=systemd:/\n0::{path}\n", newline="\n")
-    directory = os.open(tmp_path, os.O_PATH)
-    try:
-        assert _cgroup(directory) == path
-    finally:
-        os.close(directory)
+    assert cgroup_of(f"1:name=systemd:/\n0::{path}\n".encode()) == path
 
 
 @pytest.mark.attack(number=50, attacker=SIBLING, asset=IDENTITY)
