@@ -10,6 +10,7 @@ import pytest
 
 from evidence import Body, Evidence, Malformed
 from evidence.messages import SignedMessage
+from evidence.posture import Posture
 from evidence.shapes import Shape
 from tests.evidence.shapes import flips
 from tests.simulated_node import (
@@ -29,6 +30,11 @@ EVIDENCE_UNREAD = {
 
 BODY_UNREAD = {
     "kernel",  # for people
+    *(  # what levels and demands rest on, of which this workload has none
+        f"posture.{one.name}" for one in fields(Posture)
+    ),
+    "presences.uid",
+    "presences.cgroups",
     *(
         f"new.look.{one}"
         for file in ("executable", "files")
