@@ -1,9 +1,10 @@
 """One round of evidence for any number of processes: looks, one quote, the list, looks again.
 
-    1. a challenge                    5. the list, from the record that the challenge names
-    2. a look at each process         6. a second look: whoever changed is withdrawn
-    3. the body                       7. the verifier's result
-    4. the quote, bound to both       8. grants: genuine, process unchanged, opened by the TPM
+    1. a challenge, and the canaries  5. the list, from the record that the challenge names
+       that it wants                  6. a second look: whoever changed is withdrawn
+    2. a look at each process         7. the verifier's result
+    3. the body                       8. grants: genuine, process unchanged, opened by the TPM
+    4. the quote, bound to both
 
 At most one round is going on; whoever asks meanwhile is in the next one.
 """
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+from attestor.canary import Canaries
 from attestor.client import Answer, Unreachable, Verifier
 from attestor.instance import Instance
 from attestor.look import Glance
@@ -43,6 +45,7 @@ from credential import Keys, Refused, grant
 from credential.reasons import Finding
 from credential.reasons import Malformed as MalformedGrant
 from evidence import Malformed, tpm
+from evidence.canary import MOST_CANARIES, CanaryReport, Place
 from evidence.event_log import MOST_LOG_BYTES
 from evidence.messages import (
     Body,
@@ -131,6 +134,9 @@ class Collector:
     looker: Worker[Looker]
     measurement_list: Worker[MeasurementList]
     interval_seconds: float
+    canaries: Canaries
+    on_canaries: Callable[[int], None]
+    """Told how many were let loose."""
     enrol: Callable[[], Awaitable[None]]
     """Called where the verifier does not know the node."""
     on_end: OnEnd
@@ -160,7 +166,8 @@ class Collector:
         """Have the TPM make a process's key, once the verifier has said that it is wanted."""
         await self._until_ready()
         core = Wanted(node=self.machine.node, core=subject.core.encode())
-        await self._ask("/v1/wanted", core, WantedAnswer)
+        answer = await self._ask("/v1/wanted", core, WantedAnswer)
+        subject.needs_canary = answer.wants_canary
         key = await self.tpm.run(lambda tpm: tpm.create_process_key(subject.core_hash))
         subject.own_secrets().process_key = key
         subject.key_name = key.name
@@ -239,8 +246,11 @@ class Collector:
         """Have the node and every process on it judged once."""
         refreshes, self._refreshes = self._refreshes, []
         try:
-            challenge = await self._challenge()
-            await self._judge_all(challenge)
+            waiting = [one.subject for one in list(self._waiting.values())[:MOST_NEW]]
+            asked = {one.key_name: one for one in (*self.known.values(), *waiting)}
+            places = {one.place: one for one in asked.values() if one.needs_canary}
+            challenge = await self._challenge(tuple(places))
+            await self._judge_all(challenge, asked, await self._let_loose(challenge, places))
         except Refused as refused:
             await self._take_refusal(refused)
         finally:
@@ -271,20 +281,46 @@ class Collector:
             if not waiting.outcome.done():
                 waiting.outcome.set_exception(Refused(self.findings))
 
-    async def _challenge(self) -> Challenge:
+    async def _challenge(self, places: tuple[Place, ...]) -> Challenge:
         if self._keys is None:
             _, self._keys = await self.verifier.grant_keys()
-        request = ChallengeRequest(node=self.machine.node)
+        request = ChallengeRequest(node=self.machine.node, places=places)
         challenge = await self._ask("/v1/challenge", request, Challenge)
         if challenge.node != self.machine.node:
             raise Unreachable("the verifier's challenge is for another node")
         if challenge.trust_domain != self._keys.trust_domain:
             raise Unreachable("the verifier's challenge is of another trust domain")
+        if len(challenge.canaries) > MOST_CANARIES or not {*challenge.canaries} <= {*places}:
+            raise Unreachable("the verifier wants canaries where no process of this node is")
         return challenge
 
-    async def _judge_all(self, challenge: Challenge) -> None:
-        waiting = [one.subject for one in list(self._waiting.values())[:MOST_NEW]]
-        asked = {one.key_name: one for one in (*self.known.values(), *waiting)}
+    async def _let_loose(
+        self, challenge: Challenge, places: Mapping[Place, Subject]
+    ) -> tuple[CanaryReport, ...]:
+        """Use the canaries that the challenge wants; say what became of them."""
+        self.on_canaries(len(challenge.canaries))
+        failures = await asyncio.gather(
+            *(
+                asyncio.to_thread(
+                    self.canaries.let_loose, challenge.nonce, one, places[one].look.gids[1]
+                )
+                for one in challenge.canaries
+            )
+        )
+        reports = tuple(
+            CanaryReport(place=place, failure=failure)
+            for place, failure in zip(challenge.canaries, failures, strict=True)
+        )
+        for one in reports:
+            log.info("canary for %s: %s", one.place.label, one.failure or "used")
+        return reports
+
+    async def _judge_all(
+        self,
+        challenge: Challenge,
+        asked: Mapping[bytes, Subject],
+        canaries: tuple[CanaryReport, ...],
+    ) -> None:
         present: tuple[Presence, ...] = ()
         for last in range(LOOK_TRIES - 1, -1, -1):
             # What an earlier try of this round has seen counts too, so that tries come to an end.
@@ -294,7 +330,7 @@ class Collector:
                 for name, one in (await self._look_at(asked)).items()
                 if asked[name].secrets is not None  # it may have ended since its look
             }
-            body = self._body(asked, seen, present)
+            body = self._body(asked, seen, present, canaries)
             quoted = await self._quote(challenge, body)
             records = await self.measurement_list.run(
                 lambda one: one.records_from(challenge.first_record)
@@ -379,6 +415,7 @@ class Collector:
         asked: Mapping[bytes, Subject],
         seen: Mapping[bytes, Seen],
         present: tuple[Presence, ...],
+        canaries: tuple[CanaryReport, ...],
     ) -> Body:
         new, known = [], []
         for name, one in seen.items():
@@ -402,6 +439,7 @@ class Collector:
             boot=self.machine.boot,
             kernel=self.machine.kernel,
             instances=self.machine.instance.history,
+            canaries=canaries,
             posture=read_posture(),
             presences=present,
             new=tuple(new),

@@ -60,6 +60,9 @@ class Config:
     """The kernel's list, the binary one."""
     boot_log: Path = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
     """The firmware's event log."""
+    canary_directories: tuple[str, ...] = ()
+    """Directories in which root may make files that can be executed, where the root of no mount
+    of a workload's file system is one."""
     most_connections: int = 4096
     """Connections of all users together."""
     most_user_connections: int = 1024
@@ -125,6 +128,8 @@ def _value(name: str, value: object, kind: object) -> object:
     """Return the value of an option whose field has the type `kind`."""
     if kind is timedelta:
         return _duration(name, value)
+    if kind == tuple[str, ...]:
+        return tuple(_of_type(name, one, str) for one in _of_type(name, value, list))
     if kind is Path:
         return Path(_of_type(name, value, str))
     assert isinstance(kind, type)

@@ -65,7 +65,7 @@ class Mounts:
         if number == _memory():
             return True
         while number not in self._types and self._tables:
-            for found in _MOUNT.finditer(_content(self._tables.pop(0))):
+            for found in _MOUNT.finditer(content(self._tables.pop(0))):
                 self._types.setdefault(int(found[1]), found[2])
         return self._types.get(number) in KERNELS_OWN
 
@@ -90,7 +90,8 @@ def _memory() -> int:
         os.close(descriptor)
 
 
-def _content(path: str) -> bytes:
+def content(path: str) -> bytes:
+    """Return what a file of /proc says."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return whole(descriptor)

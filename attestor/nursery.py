@@ -1,8 +1,8 @@
 """The process from which the attestor's other processes are born.
 
 It is forked before the daemon has threads, keys or an open TPM, so what it forks later has seen
-none of them. It makes two kinds of children: lookers, which look at processes under a uid of
-their own, and launched programs.
+none of them. It makes three kinds of children: lookers, which look at processes under a uid of
+their own, launched programs, and those that let canaries loose.
 """
 
 import os
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Never, Self
 
-from attestor import looker, packets, privileges, starter
+from attestor import canary, looker, packets, privileges, starter
 
 STATUS_BYTES = 4
 """A child's exit status on its report: os.waitstatus_to_exitcode, signed, big endian."""
@@ -66,6 +66,13 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             self._ask(["looker", self._looker_uid, self._looker_gid], [theirs.fileno()])
+        return ours
+
+    def new_canary(self) -> socket.socket:
+        """Return the channel to a child that lets canaries loose."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._ask(["canary"], [theirs.fileno()])
         return ours
 
     def new_child(self) -> Child:
@@ -123,6 +130,10 @@ def _answer(
     match request, descriptors:
         case ["looker", int(uid), int(gid)], [channel]:
             pid = _fork(lambda: looker.serve(socket.socket(fileno=channel), uid, gid), [channel])
+            pidfd, report = os.pidfd_open(pid), -1
+            packets.send(control, [pid])
+        case ["canary"], [channel]:
+            pid = _fork(lambda: canary.serve(socket.socket(fileno=channel)), [channel])
             pidfd, report = os.pidfd_open(pid), -1
             packets.send(control, [pid])
         case ["child"], [channel, report]:

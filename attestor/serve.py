@@ -10,11 +10,13 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from attestor import instance, privileges
 from attestor.admission import Admission, Limits
+from attestor.canary import Canaries
 from attestor.channel import Channel, Ended
 from attestor.client import Unreachable, Verifier
 from attestor.collector import Collector, Machine
@@ -29,6 +31,7 @@ from attestor.measurement_list import MeasurementList
 from attestor.nursery import Nursery
 from attestor.peer import Kernel, Peer, listen
 from attestor.reasons import Local, refuse
+from attestor.state import State
 from attestor.subject import Subject
 from attestor.tpm import Tpm, TpmFailed
 from attestor.watch import Watch
@@ -114,6 +117,7 @@ class _Workers:
             )
             for _ in range(2)
         )
+        self.canaries = Canaries(nursery.new_canary, config.canary_directories)
         self.tpm = Worker(tpm, "tpm")
         self.strangers, self.acquaintances = (Worker(one, "looker") for one in self.lookers)
         self.measurement_list = Worker(MeasurementList(str(config.measurement_list)), "list")
@@ -149,6 +153,8 @@ class _Daemon:
             looker=workers.acquaintances,
             measurement_list=workers.measurement_list,
             interval_seconds=config.interval.total_seconds(),
+            canaries=workers.canaries,
+            on_canaries=self.count_canaries,
             enrol=self.enrol,
             on_end=self.end,
         )
@@ -207,6 +213,12 @@ class _Daemon:
         subject.end(cause)
         if self.collector.drop(subject):
             self.farewells.add(subject.key_name, cause)
+
+    def count_canaries(self, count: int) -> None:
+        """Remember how many have been let loose in this boot."""
+        if count:
+            state = State.load(self.config.state).of_boot(self.collector.machine.boot)
+            replace(state, canaries=state.canaries + count).save(self.config.state)
 
     async def enrol(self) -> None:
         """Introduce the node to a verifier that does not know it."""
@@ -271,6 +283,7 @@ class _Daemon:
             "boot": collector.machine.boot,
             "peer_proof": self.kernel.peer_proof,
             "instances": len(collector.machine.instance.history),
+            "canaries": State.load(self.config.state).of_boot(collector.machine.boot).canaries,
             "rounds": collector.rounds,
             "accepted": collector.is_accepted,
             "findings": [str(one.reason) for one in collector.findings],

@@ -20,6 +20,8 @@ class State:
     """The boot to which `instances` belong."""
     instances: tuple[str, ...] = ()
     """SHA-256, hexadecimal, of each instance key that extends PCR 15, oldest first."""
+    canaries: int = 0
+    """Places where canaries were let loose in this boot."""
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -47,4 +49,4 @@ class State:
 
     def of_boot(self, boot: str) -> Self:
         """Return the state with nothing of another boot in it."""
-        return self if self.boot == boot else replace(self, boot=boot, instances=())
+        return self if self.boot == boot else replace(self, boot=boot, instances=(), canaries=0)

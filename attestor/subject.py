@@ -16,6 +16,7 @@ from attestor.reasons import Local, refuse
 from attestor.tpm import ProcessKey
 from credential import crypto, grant, wit, wpt
 from credential.reasons import Finding, Refused
+from evidence.canary import Place
 from evidence.process import ATTACHED, LAUNCHED, CoreRecord, Look
 
 JTI_BYTES = 16
@@ -103,6 +104,8 @@ class Subject:
         self.core = core_record(met, self.secrets.use_key, node=node, instance=instance)
         self.core_hash = self.core.digest()
         self.key_name = b""
+        self.needs_canary = False
+        """The verifier has said so when it was asked whether it wants the process."""
         self.token = ""
         self.claims: wit.Claims | None = None
         self.findings: tuple[Finding, ...] = ()
@@ -113,6 +116,11 @@ class Subject:
     def label(self) -> str:
         """What people read of it."""
         return f"pid {self.core.pid}, uid {self.core.uid}"
+
+    @property
+    def place(self) -> Place:
+        """Where the kernel has to be seen measuring."""
+        return Place(uid=self.core.uid, device=self.look.executable.device)
 
     @property
     def lease_seconds(self) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from evidence import cbor
+from evidence.canary import CanaryReport, Place
 from evidence.posture import Posture, Presence
 from evidence.process import Look
 from evidence.shapes import Message, Shape
@@ -111,26 +112,30 @@ class Wanted(Message):
 class WantedAnswer(Message):
     """Yes; a no is a refusal with its findings."""
 
-    TYPE: ClassVar[str] = "procseal wanted answer 1"
+    TYPE: ClassVar[str] = "procseal wanted answer 2"
 
     core: bytes
     """SHA-256 of the core record."""
+    wants_canary: bool
+    """Whether its place has to be named when a challenge is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeRequest(Message):
     """The node wants to be judged."""
 
-    TYPE: ClassVar[str] = "procseal challenge request 1"
+    TYPE: ClassVar[str] = "procseal challenge request 2"
 
     node: str
+    places: tuple[Place, ...]
+    """Of the processes that the evidence will be about, those that need a canary there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge(Message):
     """The verifier's freshness: one is outstanding per node and asker, and each counts once."""
 
-    TYPE: ClassVar[str] = "procseal challenge 1"
+    TYPE: ClassVar[str] = "procseal challenge 2"
 
     verifier: str
     """The issuer's URL."""
@@ -143,6 +148,8 @@ class Challenge(Message):
     first_record: int
     """Index of the first record of the measurement list that is wanted."""
     wants_boot_log: bool
+    canaries: tuple[Place, ...]
+    """Where canaries are wanted, made of `nonce` and used before the quote."""
 
     def digest(self) -> bytes:
         """Return SHA-256 of the challenge."""
@@ -186,6 +193,8 @@ class Body(Message):
     """uname -r, for people."""
     instances: tuple[bytes, ...]
     """SHA-256 of every instance key that extended PCR 15 in this boot; the last one speaks."""
+    canaries: tuple[CanaryReport, ...]
+    """One for each that the challenge wanted, in its order."""
     posture: Posture
     presences: tuple[Presence, ...]
     """Of the uids of the processes below, ascending; none where the attestor does not see every

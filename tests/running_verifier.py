@@ -131,12 +131,12 @@ class Player:
         activation = self.door.enrol(self.node.enrol_message(**changes))
         return self.door.answer_activation(self.node.answer(activation))
 
-    def challenge(self) -> Challenge:
-        return self.door.challenge(self.node.challenge_request())
+    def challenge(self, new: Sequence[SimulatedProcess] = ()) -> Challenge:
+        return self.door.challenge(self.node.challenge_request((*new, *self.processes)))
 
     def attest(self, new: Sequence[SimulatedProcess] = ()) -> Result:
         """Bring evidence of all processes so far and of new ones, and open what comes back."""
-        challenge = self.challenge()
+        challenge = self.challenge(new)
         result = self.door.evidence(self.node.evidence(challenge, new, self.processes))
         for process, outcome in zip((*new, *self.processes), result.outcomes, strict=True):
             self.take(challenge, process, outcome)

@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from evidence import process_key, tpm
+from evidence.canary import CanaryReport, Place, digests
 from evidence.event_log import ALG_SHA256, Event
 from evidence.ima import Record, encode_template
 from evidence.messages import (
@@ -110,6 +111,7 @@ def make_challenge(node: str, /, **changes: Any) -> Challenge:
         "expires": int(NOW.timestamp()) + 60,
         "first_record": 0,
         "wants_boot_log": False,
+        "canaries": (),
     }
     return Challenge(**(fields | changes))
 
@@ -475,6 +477,10 @@ class SimulatedProcess:
     def key_name(self) -> bytes:
         return self.public.name()
 
+    @property
+    def place(self) -> Place:
+        return Place(uid=self.core.uid, device=self.look.executable.device)
+
     def known(self) -> KnownProcess:
         return KnownProcess(key_name=self.key_name, look=self.look)
 
@@ -546,11 +552,13 @@ class SimulatedNode:
         identity: str = IDENTITY,
         audience: str = AUDIENCE,
         minimum: str = "lab",
+        needs_canary: bool = False,
     ) -> None:
         self.name = name
         self.identity = identity
         self.audience = audience
         self.minimum = minimum
+        self.needs_canary = needs_canary
         self.manufacturer = manufacturer
         self.tpm = SimulatedTpm(f"tpm of {name}", ek=ek, ak=ak)
         self.posture = POSTURE
@@ -811,9 +819,10 @@ class SimulatedNode:
             payload=payload, key=point_bytes(key), signature=b"".join(sign(key, payload))
         )
 
-    def challenge_request(self) -> SignedMessage:
-        """Ask to be judged."""
-        return self.signed(ChallengeRequest(node=self.name).encode())
+    def challenge_request(self, processes: Iterable[SimulatedProcess] = ()) -> SignedMessage:
+        """Ask to be judged, with these processes where they need canaries."""
+        places = dict.fromkeys(one.place for one in processes if self.needs_canary)
+        return self.signed(ChallengeRequest(node=self.name, places=tuple(places)).encode())
 
     def wanted(self, process: SimulatedProcess) -> SignedMessage:
         """Ask whether any workload wants the process."""
@@ -823,6 +832,13 @@ class SimulatedNode:
         """Say that the process has ended."""
         one = GoneProcess(key_name=process.key_name, cause=cause)
         return self.signed(Gone(node=self.name, processes=(one,)).encode())
+
+    def let_loose(self, challenge: Challenge) -> tuple[CanaryReport, ...]:
+        """Use the canaries that the challenge wants, and let the kernel measure them."""
+        for place in challenge.canaries:
+            for digest in digests(challenge.nonce, place):
+                self.measure_record("#12345", digest)
+        return tuple(CanaryReport(place=one, failure="") for one in challenge.canaries)
 
     def body(
         self,
@@ -835,6 +851,7 @@ class SimulatedNode:
             "boot": self.boot_id,
             "kernel": KERNEL_VERSION.decode(),
             "instances": tuple(self.instances),
+            "canaries": (),
             "posture": self.posture,
             "presences": tuple(
                 Presence(uid=uid, cgroups=tuple(sorted(cgroups)))
@@ -855,7 +872,8 @@ class SimulatedNode:
         **changes: Any,
     ) -> Evidence:
         """Quote and read the list; `quote` and `changes` are fields of TPMS_ATTEST and Evidence."""
-        encoded = (body or self.body()).encode()
+        body = body or self.body(canaries=self.let_loose(challenge))
+        encoded = body.encode()
         binding = quote_binding(challenge.trust_domain, challenge.digest(), sha256(encoded))
         attest, signature = self.tpm.quote(binding, **dict(quote or {}))
         records = self.records[challenge.first_record :]
@@ -881,7 +899,8 @@ class SimulatedNode:
     ) -> SignedMessage:
         """Return the honest answer to the challenge."""
         names = tuple(process.key_name for process in withdrawn)
-        evidence = self.unsigned_evidence(challenge, body=self.body(new, known), withdrawn=names)
+        body = self.body(new, known, canaries=self.let_loose(challenge))
+        evidence = self.unsigned_evidence(challenge, body=body, withdrawn=names)
         return self.signed(evidence.encode())
 
     # What the verifier is configured with
@@ -910,6 +929,7 @@ class SimulatedNode:
                 'user = "payments"',
                 'unit = "payments.service"',
                 f'minimum = "{self.minimum}"',
+                f"canary = {str(self.needs_canary).lower()}",
                 "[[use]]",
                 f'audience = "{self.audience}"',
                 'scopes = ["post"]',

@@ -18,6 +18,7 @@ from evidence.messages import SignedMessage
 from tests.simulated_node import NOW, SimulatedNode, make_challenge, sha256
 from verifier import Accepted, NodeVerdict, Reason, Refused, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
+from verifier.canary import remember_asked, remember_outcome
 from verifier.node import Checkpoint, Known, Measured
 from verifier.replay import first_record_wanted
 
@@ -46,6 +47,15 @@ class SimulatedVerifier:
             "first_record": first,
         } | changes
         is_over = fields["first_record"] == 0
+        self.node = replace(
+            self.node,
+            canaries=remember_asked(
+                self.node.canaries,
+                nonce=fields["nonce"],
+                places=fields.get("canaries", ()),
+                now=int(NOW.timestamp()),
+            ),
+        )
         self.asked = make_challenge(self.node.name, **({"wants_boot_log": is_over} | fields))
         return self.asked
 
@@ -95,6 +105,11 @@ class SimulatedVerifier:
             instance_reset_count=verdict.checkpoint.reset_count,
             known=(*kept, *new),
             clock=verdict.clock,
+            canaries=remember_outcome(
+                () if verdict.forgets_known else self.node.canaries,
+                nonce=self.asked.nonce if self.asked else b"",
+                shown=verdict.canaries,
+            ),
         )
         stored = () if verdict.starts_over else self.measured
         self.measured = (*stored, *verdict.measured)

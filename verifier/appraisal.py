@@ -2,8 +2,8 @@
 
 Every step takes what the step before has proven, so that none can be left out: links 2 and 9
 (`verify_signature`, `verify_quote`), 6 (`verify_instance`), 4 (`replay_list`), 3 (`verify_boot`,
-`verify_boot_log`), 4 again (`verify_kernel_policy`), 5 (`judge_records`), then 7 and 8 for each
-process (`judge_processes`). Link 1, whose TPM this is, was settled at enrolment.
+`verify_boot_log`), 4 again (`verify_kernel_policy`, `verify_canaries`), 5 (`judge_records`), then 7
+and 8 for each process (`judge_processes`). Link 1, whose TPM this is, was settled at enrolment.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from datetime import datetime
 from evidence import Challenge, Evidence, Malformed
 from verifier.boot import verify_boot
 from verifier.boot_log import verify_boot_log
+from verifier.canary import verify_canaries
 from verifier.instance import verify_instance
 from verifier.kernel_policy import verify_kernel_policy
 from verifier.node import Checkpoint, Measured, Node
@@ -70,7 +71,8 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
             node=node.name,
         )
         ruled = verify_kernel_policy(boot, policy=policy)
-        known = judge_records(ruled, policy=policy, checkpoint=checkpoint, node=node.name)
+        watched = verify_canaries(ruled, node=node, policy=policy)
+        known = judge_records(watched, policy=policy, checkpoint=checkpoint, node=node.name)
         return _verdict(known, node, policy, evidence.withdrawn, now)
     except Malformed:
         raise
@@ -140,6 +142,7 @@ def _verdict(
             reset_count=info.reset_count, restart_count=info.restart_count, clock=info.clock
         ),
         firmware_version=quote.firmware_version,
+        canaries=known.watched.now_shown,
         processes=judge_processes(known, node=node, policy=policy, withdrawn=withdrawn),
         reported=(*quote.reported, *known.reported),
         judged_at=now,

@@ -65,6 +65,9 @@ class Config:
     """How long a challenge can be answered."""
     activation_lifetime: timedelta = timedelta(minutes=5)
     """How long an enrolment can be completed."""
+    canary_every: timedelta = timedelta(hours=24)
+    """How often a kernel has to show anew that it measures a workload's uid and file system. Each
+    time leaves two records in its list until it reboots."""
     execute_register: int = 10
     """PCR of what runs with privilege: see ima_policies/kernel/README.md, as the next two."""
     user_register: int = 12
@@ -83,7 +86,7 @@ class Config:
         _demand(domain, "trust_domain", "lower-case letters, digits, dots, dashes, underscores")
         _demand(_is_address(self.listen), "listen", "an IP address")
         _demand(0 <= self.port < 1 << 16, "port", "a number up to 65535")
-        for name in ("interval", "challenge_lifetime", "activation_lifetime"):
+        for name in ("interval", "challenge_lifetime", "activation_lifetime", "canary_every"):
             _demand(getattr(self, name) > timedelta(0), name, "more than no time")
         for name in ("suspend_after", "late_after", "most_evidence_bytes", "most_message_bytes"):
             _demand(getattr(self, name) > 0, name, "more than 0")

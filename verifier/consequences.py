@@ -149,7 +149,7 @@ def forget_known(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) 
     cause = Cause.NODE_REBOOTED if is_rebooted else Cause.INSTANCE_REPLACED
     revoke_all(transaction, transaction.processes(node=node.name), cause)
     if is_rebooted:
-        node.approved = b""
+        node.approved = node.canaries = b""
 
 
 def advance(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> None:
@@ -266,6 +266,7 @@ def verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
         "records": verdict.checkpoint.records,
         "policy_version": verdict.checkpoint.policy_version,
         "boot_policy": verdict.boot_policy,
+        "canaries": [{"uid": one.uid, "device": one.device} for one in verdict.canaries],
         "processes": processes,
         "reported": findings_json(verdict.reported),
     }

@@ -173,7 +173,8 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
         1: enrolled,
         2: f"a quote by the key of Name {checkpoint.ak_name.hex()}",
         3: _boot_detail(verdict),
-        4: f"{checkpoint.records} records lead to the quoted registers {registers}",
+        4: f"{checkpoint.records} records lead to the quoted registers {registers}"
+        + _canary_detail(verdict),
         5: f"every record of registers {closed} is known",
         6: f"instance key {checkpoint.instance.hex()}",
         9: (
@@ -185,6 +186,13 @@ def _explain_node(verdict: NodeVerdict, policy: Policy, enrolled: str) -> Iterat
         is_open = number == BOOT and not verdict.boot_policy
         state = State.OPEN if is_open else State.HOLDS
         yield _link(number, state, details[number], findings=tuple(reported.get(number, ())))
+
+
+def _canary_detail(verdict: NodeVerdict) -> str:
+    if not verdict.canaries:
+        return ""
+    places = " and ".join(one.label for one in verdict.canaries)
+    return f"; canaries in it show that the kernel measures for {places}"
 
 
 def _boot_detail(verdict: NodeVerdict) -> str:

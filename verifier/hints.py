@@ -65,6 +65,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.LIST_SIGNATURE_PATH: "verifier reference put FILE, with a signer that may have it there",
     "ima-list": "attestor check-node",
     Reason.KERNEL_POLICY_UNKNOWN: "verifier kernel-policy put FILE",
+    Reason.KERNEL_POLICY_CANARY: "reboot the node: its kernel does not measure what it should",
     "kernel-policy": "attestor check-node",
     Reason.POLICY_EMPTY: "verifier workload put FILE, verifier reference put FILE",
     Reason.PROCESS_NOT_WANTED: "verifier workload list",
@@ -80,6 +81,8 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_PATCHED: "start the program again",
     Reason.PROCESS_SPLIT: "start the program again",
     Reason.PROCESS_LAYOUT: "docs/decisions/0013-layout.md says which programs are mapped otherwise",
+    Reason.PROCESS_CANARY: "ask again in a moment, or name in `canary_directories` of the attestor "
+    "a directory on that file system in which root may make files that can be executed",
     Reason.PROCESS_POSTURE: "attestor check-node, on the node",
     Reason.PROCESS_LEVEL: "docs/levels.md says what each level takes; attestor check-node, on the"
     " node",

@@ -58,7 +58,7 @@ def verify_instance(quote: VerifiedQuote, *, node: Node, signer: bytes) -> Accep
     findings = capped(chain(_register(quote), _signer(quote, signer), _later(quote, node)))
     if findings:
         raise Rejected(findings)
-    is_same = _is_same_boot(quote, node) and node.instance == signer
+    is_same = is_same_boot(quote, node) and node.instance == signer
     return AcceptedInstance(quote=quote, instance=signer, is_same=is_same)
 
 
@@ -86,10 +86,10 @@ def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
             expected = "one start, or an operator's approval of the later one"
             yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=later.hex())
     found = ", ".join(one.hex() for one in quote.body.instances[:4])
-    if _is_same_boot(quote, node) and node.instance not in quote.body.instances:
+    if is_same_boot(quote, node) and node.instance not in quote.body.instances:
         expected = node.instance.hex()
         yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=found)
-    if not _is_same_boot(quote, node) and node.instance in quote.body.instances:
+    if not is_same_boot(quote, node) and node.instance in quote.body.instances:
         expected = "a key made in this boot: the TPM was reset under a running kernel"
         yield Finding(reason=Reason.INSTANCE_BOOT, expected=expected, found=found)
 
@@ -100,10 +100,11 @@ def _accepted_starts(quote: VerifiedQuote, node: Node) -> int:
     The register is over all of them in their order, so they are those that were accepted with it.
     """
     instances = quote.body.instances
-    if _is_same_boot(quote, node) and node.instance in instances:
+    if is_same_boot(quote, node) and node.instance in instances:
         return instances.index(node.instance) + 1
     return 1
 
 
-def _is_same_boot(quote: VerifiedQuote, node: Node) -> bool:
+def is_same_boot(quote: VerifiedQuote, node: Node) -> bool:
+    """Say whether the boot is that of the instance accepted last."""
     return bool(node.instance) and node.instance_reset_count == quote.clock_info.reset_count

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from evidence.canary import Place
 from verifier.reasons import ClockSeen
+
+ASKED, SHOWN, FAILED, MISSING = "asked", "shown", "failed", "missing"
+"""What became of a canary: nothing yet; in the list; not tried; tried, and not in the list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +18,19 @@ class Known:
     """The encoded CoreRecord that its key was made for."""
     workload: str
     """SPIFFE ID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A canary that was asked for in the boot of the node's instance."""
+
+    nonce: bytes
+    """Of its challenge."""
+    place: Place
+    asked: int
+    """Unix seconds."""
+    state: str
+    """ASKED, SHOWN, FAILED or MISSING."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +52,9 @@ class Node:
     known: tuple[Known, ...]
     clock: ClockSeen | None
     """The highest that the TPM has signed, in accepted or refused evidence."""
+    canaries: tuple[Canary, ...] = ()
+    """Those of the boot with `instance_reset_count`, oldest first, lost ones too: each may be in
+    the list for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

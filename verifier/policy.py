@@ -134,6 +134,8 @@ class Workload:
     """Whether a relying party's report that a token was misused ends the credential."""
     container: Container | None = None
     """The container that it must run in, if it must."""
+    needs_canary: bool = True
+    """Whether a canary has to show that the kernel measures its uid and its file system."""
     posture: tuple[str, ...] = ()
     """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from evidence import Malformed, tpm
+from evidence.canary import Place
 from evidence.messages import KnownProcess, NewProcess
 from evidence.posture import Presence
 from evidence.process import (
@@ -21,6 +22,7 @@ from evidence.process import (
     MappedFile,
 )
 from verifier import crypto
+from verifier.canary import WatchedList
 from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
 from verifier.layout import find_misplaced
@@ -197,6 +199,8 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     _verify_unit(look, workload)
     _verify_container(look, workload)
     _verify_files(judge, look, workload)
+    if workload.needs_canary:
+        _verify_canary(judge.known.watched, core, look)
     _verify_posture(judge.standing, workload)
     reached = reach(
         Grounds(
@@ -220,6 +224,15 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
         lacks=reached.lacks,
         is_new=is_new,
     )
+
+
+def _verify_canary(watched: WatchedList, core: CoreRecord, look: Look) -> None:
+    """Raise Rejected unless the kernel was seen measuring for this uid on this file system."""
+    place = Place(uid=core.uid, device=look.executable.device)
+    if place not in watched.shown:
+        what, expected = f"{place.label}, {_named(core)}", "a canary in the list"
+        found = watched.failures.get(place, "none was asked for yet")
+        raise reject(Reason.PROCESS_CANARY, what, expected=expected, found=found)
 
 
 def _named(core: CoreRecord) -> str:

@@ -121,6 +121,7 @@ class Reason(StrEnum):
     KERNEL_POLICY_UNKNOWN = "kernel-policy.unknown"
     KERNEL_POLICY_LATE = "kernel-policy.not-loaded-first"
     KERNEL_POLICY_AGAIN = "kernel-policy.loaded-again"
+    KERNEL_POLICY_CANARY = "kernel-policy.canary-missing"
 
     INSTANCE_REGISTER = "instance.register-does-not-match"
     INSTANCE_SECOND = "instance.second-start-not-approved"
@@ -172,6 +173,7 @@ class Reason(StrEnum):
     PROCESS_KEY_PARENT = "process-key.parent-not-in-null-hierarchy"
     PROCESS_KEY_RECORD = "process-key.made-for-another-record"
     PROCESS_KEY_RESET = "process-key.of-another-boot"
+    PROCESS_CANARY = "process.canary-not-shown"
     PROCESS_POSTURE = "process.posture-not-as-demanded"
     PROCESS_LEVEL = "process.level-below-minimum"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from verifier.boot_log import JudgedBoot
+from verifier.canary import WatchedList
 from verifier.file_signature import VERITY, text_of, verify_file_signature
-from verifier.kernel_policy import RuledList
 from verifier.node import Checkpoint, Measured
 from verifier.policy import Policy, ReferenceSet, Signer
 from verifier.reasons import Finding, Reason, Rejected, capped, label, sha256_text
@@ -32,25 +32,30 @@ MOST_EXAMPLES = 16
 class KnownList:
     """Everything in the closed registers is known. Made by `judge_records` only."""
 
-    boot: JudgedBoot
+    watched: WatchedList
     executed: frozenset[bytes]
     """SHA-256 of the files that have been executed, mapped executable or loaded."""
     reported: tuple[Finding, ...]
 
     @property
+    def boot(self) -> JudgedBoot:
+        """How the machine booted."""
+        return self.watched.ruled.boot
+
+    @property
     def replayed(self) -> ReplayedList:
         """The kernel's list."""
-        return self.boot.replayed
+        return self.watched.replayed
 
 
 def judge_records(
-    ruled: RuledList, *, policy: Policy, checkpoint: Checkpoint | None, node: str
+    watched: WatchedList, *, policy: Policy, checkpoint: Checkpoint | None, node: str
 ) -> KnownList:
     """Return the list; raise Rejected if anything in a closed register is unknown.
 
     New records are judged, and all of them where the policy is newer than the checkpoint's.
     """
-    replayed = ruled.replayed
+    replayed, policy_index = watched.replayed, watched.ruled.policy_index
     is_newer = checkpoint is None or policy.version > checkpoint.policy_version
     first = 0 if is_newer else replayed.judged
     against = _Against.of(policy, node)
@@ -58,7 +63,9 @@ def judge_records(
     findings = capped(
         finding
         for index, one in enumerate(replayed.measured[first:], first)
-        if index not in (0, ruled.policy_index) and one.register in closed
+        if index not in (0, policy_index)
+        and one.register in closed
+        and not (one.register == policy.execute_register and one.digest in watched.digests)
         for finding in _judge(index, one, against)
     )
     if findings:
@@ -71,7 +78,7 @@ def judge_records(
         and one.template != BUFFER_TEMPLATE
     )
     reported = tuple(_report_users(replayed.new, against))
-    return KnownList(boot=ruled.boot, executed=executed, reported=reported)
+    return KnownList(watched=watched, executed=executed, reported=reported)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Self
 
 import credential
 from evidence import Malformed
+from evidence.canary import Place
 from evidence.messages import (
     Activation,
     ActivationAnswer,
@@ -37,6 +38,7 @@ from verifier import case as cases
 from verifier import plain
 from verifier.appraisal import highest
 from verifier.bounds import demand_envelope
+from verifier.canary import choose_places, remember_asked, remember_missing, remember_outcome
 from verifier.case import Case, Document, Frame, Head, judge, outcome_of
 from verifier.certificates import read_folder
 from verifier.config import Config, Misconfigured
@@ -273,8 +275,8 @@ class Service:
             policy = self.policy(transaction).policy
         demand_envelope(wanted.core)
         core = CoreRecord.decode(wanted.core)
-        select_workload(core, node=wanted.node, policy=policy)
-        return WantedAnswer(core=core.digest())
+        workload = select_workload(core, node=wanted.node, policy=policy)
+        return WantedAnswer(core=core.digest(), wants_canary=workload.needs_canary)
 
     def challenge(self, message: SignedMessage) -> Challenge:
         """Return a fresh challenge in the place of the one that the asker has, if any.
@@ -282,7 +284,8 @@ class Service:
         Whoever asks displaces nobody else's: a node that has rebooted is as unknown as a stranger.
         """
         signed = verify_signed(message)
-        name = ChallengeRequest.decode(signed.payload).node
+        request = ChallengeRequest.decode(signed.payload)
+        name = request.node
         expires = int((self.now() + self.config.challenge_lifetime).timestamp())
         with self.transaction() as transaction:
             node = _demand_enrolled(transaction, name)
@@ -295,6 +298,13 @@ class Service:
                 expires=expires,
                 first_record=first,
                 wants_boot_log=first == 0,
+                canaries=self._canaries(node, signed.signer, request.places),
+            )
+            node.canary_values = remember_asked(
+                node.canary_values,
+                nonce=challenge.nonce,
+                places=challenge.canaries,
+                now=transaction.now,
             )
             transaction.trim_challenges(name, instance=node.instance, most=MOST_NEWCOMERS - 1)
             transaction.add(
@@ -306,6 +316,16 @@ class Service:
                 )
             )
         return challenge
+
+    def _canaries(
+        self, node: NodeRow, signer: bytes, places: tuple[Place, ...]
+    ) -> tuple[Place, ...]:
+        """Return where canaries are wanted: strangers are asked for none."""
+        if signer != node.instance:
+            return ()
+        every = int(self.config.canary_every.total_seconds())
+        now = int(self.now().timestamp())
+        return choose_places(places, node.canary_values, now=now, every=every)
 
     def gone(self, message: SignedMessage) -> GoneAnswer:
         """End the credentials of processes that ended; keys that have none are answered too."""
@@ -423,6 +443,9 @@ class Service:
                 revoke_all(transaction, live, cause)
                 start_over(node)
                 transaction.drop_challenges(node.name)
+            if is_instance and _misses_canary(refusal):
+                nonce = snapshot.case.challenge.nonce
+                node.canary_values = remember_missing(node.canary_values, nonce=nonce)
             if seen is not None and seen != node.clock_value:
                 node.clock = plain.encode(ClockSeen, highest(seen, node.clock_value))
                 node.version += 1
@@ -477,6 +500,9 @@ class Service:
             if verdict.forgets_known:
                 forget_known(transaction, node, verdict)
             advance(transaction, node, verdict)
+            node.canary_values = remember_outcome(
+                node.canary_values, nonce=case.challenge.nonce, shown=verdict.canaries
+            )
             body = verdict_json(verdict)
             kind = Kind.EVIDENCE_ACCEPTED
             entry = Entry(kind=kind, subject=node.name, body=body, evidence=digest)
@@ -657,6 +683,11 @@ def _first_record(row: NodeRow, signer: bytes, policy: Policy) -> int:
 
 def _is_later_boot(seen: ClockSeen, node: NodeRow) -> bool:
     return bool(node.instance) and seen.reset_count > node.instance_reset_count
+
+
+def _misses_canary(refusal: Malformed | Rejected) -> bool:
+    findings = refusal.findings if isinstance(refusal, Rejected) else ()
+    return any(one.reason == Reason.KERNEL_POLICY_CANARY for one in findings)
 
 
 def _told_cause(text: str) -> Cause:

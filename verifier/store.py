@@ -33,7 +33,7 @@ from verifier import plain
 from verifier.config import Misconfigured
 from verifier.ledger import Entry, Row, to_text
 from verifier.mint import Random, Slot, Token
-from verifier.node import Checkpoint, Known, Node
+from verifier.node import Canary, Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
 SCHEMA = 5
@@ -113,6 +113,8 @@ class NodeRow(Base):
     """Chain over the parts of that list: see `verifier.case.chain`."""
     accepted: Mapped[int] = mapped_column(default=0)
     """When its last evidence was accepted; 0 before the first, and after a refusal."""
+    canaries: Mapped[bytes] = mapped_column(default=b"")
+    """Encoded Canary values, of the boot of `instance`; empty before the first."""
     version: Mapped[int] = mapped_column(default=1)
     """Grows with every change of anything that belongs to the node."""
 
@@ -132,6 +134,15 @@ class NodeRow(Base):
         """How far its list has been judged."""
         return plain.decode(Checkpoint, self.checkpoint) if self.checkpoint else None
 
+    @property
+    def canary_values(self) -> tuple[Canary, ...]:
+        """The canaries of the boot, oldest first."""
+        return plain.decode(tuple[Canary, ...], self.canaries) if self.canaries else ()
+
+    @canary_values.setter
+    def canary_values(self, canaries: tuple[Canary, ...]) -> None:
+        self.canaries = plain.encode(tuple[Canary, ...], canaries)
+
     def value(self, processes: Iterable["ProcessRow"] = ()) -> Node:
         """Return the node as the deciding part knows it."""
         return Node(
@@ -143,6 +154,7 @@ class NodeRow(Base):
             approved_instances=self.approved_instances,
             known=tuple(one.known for one in processes),
             clock=self.clock_value,
+            canaries=self.canary_values,
         )
 
 

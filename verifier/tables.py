@@ -88,11 +88,11 @@ class Table:
             raise self.refuse(key, expected="no text twice")
         return tuple(values)
 
-    def flag(self, key: str) -> bool:
-        """Return the truth value of `key`, false for nothing."""
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """Return the truth value of `key`, `default` for nothing."""
         value = self.value(key)
         if value is None:
-            return False
+            return default
         if not isinstance(value, bool):
             raise self.refuse(key, expected="true or false")
         return value

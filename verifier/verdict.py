@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from evidence.canary import Place
 from evidence.process import CoreRecord
 from verifier.node import Checkpoint, Measured
 from verifier.policy import Workload
@@ -53,6 +54,8 @@ class NodeVerdict:
     """Reset count and clock of this evidence: from now on the node's highest."""
     firmware_version: int
     """The TPM's, as it signed it: recorded with every decision, and compared with nothing."""
+    canaries: tuple[Place, ...]
+    """Where this evidence has shown that the kernel measures."""
     processes: tuple[Accepted | Refused, ...]
     """In the order of the body: new ones, then known ones."""
     reported: tuple[Finding, ...]

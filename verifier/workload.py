@@ -76,6 +76,7 @@ def read_workload(text: str) -> Workload:
         unit=unit,
         any_starter=any_starter,
         container=container,
+        needs_canary=table.flag("canary", default=True),
         minimum=table.text("minimum", _LEVEL),
         audiences=audiences,
         scopes=scopes,

@@ -39,7 +39,7 @@ LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
 LIBRARY_PATH = "usr/lib/x86_64-linux-gnu"
 
 
-def workload(id_: str, path: str) -> str:
+def workload(id_: str, path: str, *, needs_canary: bool = True) -> str:
     return f"""
 version = 1
 id = "{id_}"
@@ -47,6 +47,7 @@ executable = {{ set = "puppet", file = "{path.lstrip("/")}" }}
 mapped = ["puppet"]
 user = "{USER}"
 unit = "{UNIT}"
+canary = {str(needs_canary).lower()}
 minimum = "lab"
 [[use]]
 audience = "{AUDIENCE}"
@@ -132,6 +133,16 @@ class Machine:
                 document = self.world.directory / f"puppet-{kind}-{number}.toml"
                 document.write_text(text)
                 self.world.operator(kind, "put", str(document))
+        self._put_programs()
+
+    def reboot(self, append: str = "") -> None:
+        """Switch off and on, `append` at the end of the command line, and start the attestor."""
+        self.world.reboot(append)
+        self.world.start_attestor()
+        self._put_programs()
+
+    def _put_programs(self) -> None:
+        programs = self.programs
         self.put(PATH, programs.puppet)
         self.put(DYNAMIC, programs.dynamic)
         self.put(SERVED, programs.served)

@@ -113,7 +113,7 @@ def test_001_a_recorded_quote_says_nothing_of_now(
     recorded = node.unsigned_evidence(player.challenge())
     node.tpm.reset_count = count
     stranger = private_key("a stranger")
-    request = node.signed(ChallengeRequest(node=node.name).encode(), stranger)
+    request = node.signed(ChallengeRequest(node=node.name, places=()).encode(), stranger)
     challenge = running.service.challenge(request)
     replayed = replace(recorded, challenge=challenge.digest())
     message = node.signed(replayed.encode(), stranger)
@@ -536,7 +536,7 @@ def test_096_a_stranger_displaces_no_newcomers_challenge(
     node.reboot()
     challenge = player.challenge()
     for number in range(20):
-        request = ChallengeRequest(node=node.name).encode()
+        request = ChallengeRequest(node=node.name, places=()).encode()
         running.service.challenge(node.signed(request, private_key(f"stranger {number}")))
     running.service.evidence(node.evidence(challenge))
     assert running.kinds()[-1] == Kind.EVIDENCE_ACCEPTED

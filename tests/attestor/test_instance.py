@@ -25,7 +25,7 @@ def test_the_first_start(tpm: Tpm, tmp_path: Path) -> None:
     own = start(tpm, tmp_path)
     assert own.history == (hashlib.sha256(own.public).digest(),)
     assert tpm.read_registers()[15] == hashlib.sha256(bytes(32) + own.digest).digest()
-    signed = own.sign(ChallengeRequest(node="build-7"))
+    signed = own.sign(ChallengeRequest(node="build-7", places=()))
     assert crypto.is_signed(signed.key, signed.payload, signed.signature)
     assert "key=" not in repr(own)
 
