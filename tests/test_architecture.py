@@ -41,10 +41,10 @@ PURE = {
     "verifier": [
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
         "boot_policy_maker", "bounds", "canary", "check_log", "check_quote", "command_line",
-        "crypto", "endorsement", "enrolment", "event_log", "explanation", "file_signature", "instance",
-        "kernel_policy", "layout", "levels", "node", "plain", "policy", "posture", "process",
-        "process_key", "quote", "quoted_registers", "reasons", "records", "reference", "replay",
-        "tables", "verdict", "workload",
+        "crypto", "endorsement", "enrolment", "event_log", "explanation", "file_signature",
+        "instance", "kernel_policy", "layout", "levels", "node", "plain", "policy", "posture",
+        "process", "process_key", "quote", "quoted_registers", "reasons", "records", "reference",
+        "replay", "tables", "verdict", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""
