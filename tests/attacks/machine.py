@@ -138,7 +138,10 @@ class Machine:
     def reboot(self, append: str = "") -> None:
         """Switch off and on, `append` at the end of the command line, and start the attestor."""
         self.world.reboot(append)
-        self.world.start_attestor()
+        self.world.serve_attestor()
+        # The verifier still has the node accepted, in the boot before.
+        ask = f"[ -S {SOCKET} ] && attestor status"
+        self.world.wait_for(lambda: self.world.machine.run(ask).code == 0, "its node's acceptance")
         self._put_programs()
 
     def _put_programs(self) -> None:
