@@ -238,7 +238,7 @@ def test_a_kernel_shows_that_it_measures(machine: Machine) -> None:
 
 @pytest.mark.vm
 @pytest.mark.swtpm
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)  # it boots twice
 @pytest.mark.attack(number=46, attacker="root on the node", asset=ASSET)
 def test_046_a_kernel_policy_that_was_replaced(machine: Machine) -> None:
     """Everything else holds: without the canary the process has its credential."""
