@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import re
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -59,8 +60,8 @@ class Order(Shape):
 class Canaries:
     """The daemon's hold on such children."""
 
-    birth: Callable[[], socket.socket]
-    """Returns the channel to a new one."""
+    birth: Callable[[], tuple[socket.socket, int]]
+    """Returns the channel to a new one, and the pipe that tells when it is gone."""
     directories: tuple[str, ...]
 
     def let_loose(self, nonce: bytes, place: Place, gid: int) -> str:
@@ -68,10 +69,7 @@ class Canaries:
         made = tuple(contents(nonce, place, use) for use in USES)
         order = Order(place=place, gid=gid, canaries=made, directories=self.directories)
         try:
-            with self.birth() as channel:
-                channel.settimeout(SECONDS + GRACE_SECONDS)
-                packets.send(channel, order.members())
-                answer, _ = packets.receive(channel)
+            answer = self._ask(order)
         except (OSError, EOFError, Malformed) as error:
             return f"no answer within {SECONDS} s ({type(error).__name__})"
         match answer:
@@ -81,6 +79,19 @@ class Canaries:
                 return why
             case _:
                 return "the answer was not understood"
+
+    def _ask(self, order: Order) -> object:
+        """Return a child's answer, once the child is gone: nothing is left under that uid."""
+        channel, gone = self.birth()
+        try:
+            with channel:
+                channel.settimeout(SECONDS + GRACE_SECONDS)
+                packets.send(channel, order.members())
+                answer, _ = packets.receive(channel)
+            select.select([gone], [], [], GRACE_SECONDS)
+        finally:
+            os.close(gone)
+        return answer
 
 
 def serve(channel: socket.socket) -> None:

@@ -68,12 +68,16 @@ class Nursery:
             self._ask(["looker", self._looker_uid, self._looker_gid], [theirs.fileno()])
         return ours
 
-    def new_canary(self) -> socket.socket:
-        """Return the channel to a child that lets canaries loose."""
+    def new_canary(self) -> tuple[socket.socket, int]:
+        """Return the channel to a child that lets canaries loose, and a pipe as a Child has it."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._ask(["canary"], [theirs.fileno()])
-        return ours
+        reading, writing = os.pipe()
+        try:
+            with theirs:
+                self._ask(["canary"], [theirs.fileno(), writing])
+        finally:
+            os.close(writing)
+        return ours, reading
 
     def new_child(self) -> Child:
         """Return a child that will become a launched program."""
@@ -132,9 +136,9 @@ def _answer(
             pid = _fork(lambda: looker.serve(socket.socket(fileno=channel), uid, gid), [channel])
             pidfd, report = os.pidfd_open(pid), -1
             packets.send(control, [pid])
-        case ["canary"], [channel]:
+        case ["canary"], [channel, report]:
             pid = _fork(lambda: canary.serve(socket.socket(fileno=channel)), [channel])
-            pidfd, report = os.pidfd_open(pid), -1
+            pidfd = os.pidfd_open(pid)
             packets.send(control, [pid])
         case ["child"], [channel, report]:
             pid = _fork(lambda: starter.serve(socket.socket(fileno=channel)), [channel])
