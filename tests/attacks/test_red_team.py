@@ -406,7 +406,17 @@ async def test_131_many_processes_that_cannot_be_looked_at(node: SimulatedNode) 
 
 def collector_with(**parts: Any) -> Collector:  # noqa: ANN401
     nothing: Any = dict.fromkeys(
-        ("machine", "verifier", "tpm", "looker", "measurement_list", "enrol", "on_end")
+        (
+            "machine",
+            "verifier",
+            "tpm",
+            "looker",
+            "measurement_list",
+            "canaries",
+            "on_canaries",
+            "enrol",
+            "on_end",
+        )  # fmt: skip
     )
     return Collector(interval_seconds=1, **(nothing | parts))
 
