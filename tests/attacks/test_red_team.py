@@ -416,7 +416,7 @@ def collector_with(**parts: Any) -> Collector:  # noqa: ANN401
             "on_canaries",
             "enrol",
             "on_end",
-        )  # fmt: skip
+        )
     )
     return Collector(interval_seconds=1, **(nothing | parts))
 
