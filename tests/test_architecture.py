@@ -27,6 +27,7 @@ DRAWERS: dict[str, set[str]] = {
     "credential/servers/aiohttp.py": {"aiohttp"},
     "verifier/crypto.py": {"cryptography"},
     "verifier/http.py": {"aiohttp"},
+    "verifier/listeners.py": {"aiohttp", "aiohttp_sse"},
     "verifier/keys.py": {"cryptography"},  # files of private keys; crypto.py judges signatures
     "verifier/store.py": {"sqlalchemy"},
 }
@@ -57,7 +58,7 @@ TOUCHING = {
 SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "config",
     "consequences", "file_tools", "hints", "http", "init", "inventory", "keys", "ledger",
-    "mint", "operators", "reference_maker", "relying_parties", "service", "store",
+    "listeners", "mint", "operators", "reference_maker", "relying_parties", "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""
 

@@ -36,6 +36,7 @@ from verifier.config import Config, Misconfigured
 from verifier.hints import next_step
 from verifier.keys import jwks
 from verifier.ledger import findings_json
+from verifier.listeners import Listeners
 from verifier.operators import Operators, Unfit, call
 from verifier.reasons import Rejected, label
 from verifier.relying_parties import MISUSES, Asker, NotAllowed, RelyingParties
@@ -154,6 +155,8 @@ FORMS = (
 )
 STATUS_LISTS = "/v1/status/{number:[0-9]{1,18}}"
 """GET, for everybody too: a status list tells nothing of whose its places are."""
+STATUS_CHANGES = "/v1/status-changes"
+"""GET, for everybody, as long as they listen: which lists have changed."""
 
 
 class TooLarge(Exception):
@@ -176,6 +179,9 @@ def make_app(service: Service) -> web.Application:
     for form in FORMS:
         app.router.add_post(form.path, _form_handler(service, form, large))
     app.router.add_get(STATUS_LISTS, _status_handler(service))
+    listeners = Listeners(service)
+    app.router.add_get(STATUS_CHANGES, listeners.handle)
+    app.on_shutdown.append(listeners.close)
     return app
 
 

@@ -38,6 +38,10 @@ class Kind(StrEnum):
     RELYING_PARTY_REMOVED = "relying-party.removed"
 
 
+STATUS_CHANGES = (Kind.CREDENTIAL_REVOKED, Kind.CREDENTIAL_SUSPENDED, Kind.CREDENTIAL_REINSTATED)
+"""What changes a status list."""
+
+
 class Cause(StrEnum):
     """Why a credential ended. A cause is stored and told: never rename one."""
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     event,
     func,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.engine import make_url
@@ -31,7 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from verifier import plain
 from verifier.config import Misconfigured
-from verifier.ledger import Entry, Row, to_text
+from verifier.ledger import STATUS_CHANGES, Entry, Row, to_text
 from verifier.mint import Random, Slot, Token
 from verifier.node import Canary, Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
@@ -499,6 +500,20 @@ class Transaction:
         query = select(TokenRow.status_index, TokenRow.status)
         rows = self._session.execute(query.where(_in_list(number), TokenRow.status != VALID))
         return {row.status_index: row.status for row in rows}
+
+    def last_row(self) -> int:
+        """Return the number of the ledger's last row, 0 where there is none."""
+        return self._session.scalar(select(func.max(LedgerRow.seq))) or 0
+
+    def changed_lists(self, after: int) -> frozenset[int]:
+        """Return the numbers of the status lists that rows after this one have changed."""
+        changes = [str(one) for one in STATUS_CHANGES]
+        rows = select(LedgerRow.body).where(LedgerRow.seq > after, LedgerRow.kind.in_(changes))
+        bodies = [json.loads(body) for body in self._session.scalars(rows)]
+        of = {(one["node"], bytes.fromhex(one["key"])) for one in bodies}
+        process = tuple_(TokenRow.node, TokenRow.key_name)
+        lists = select(TokenRow.status_list).where(process.in_(of), TokenRow.expires > self.now)
+        return frozenset(self._session.scalars(lists.distinct())) if of else frozenset()
 
     # Relying parties
 

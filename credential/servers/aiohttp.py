@@ -38,6 +38,8 @@ MOST_LISTS = 64
 """Status lists that are kept; of more, the one that was fetched first is forgotten."""
 FETCH_SECONDS = 5
 """How long the verifier may take for a list; a request waits for it at most once."""
+LISTEN_SECONDS = 60
+"""How long a listener hears nothing, not even that the verifier is there, before it tries anew."""
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(seconds=30)
 """Between two tries to fetch a list anew, while the verifier is out of reach."""
@@ -64,6 +66,7 @@ class _Kept:
 class StatusLists:
     """The status lists of one verifier: fetched when a token names one, and anew after its ttl.
 
+    It listens to the verifier besides, and fetches a list anew when told that it has changed.
     `url` is the verifier's, as its tokens have it; `reached_at` is where it is, if somewhere else.
     Nobody else is asked, nor is anything for a token that it has not signed. While it is out of
     reach the last list stays, for `check` to judge by its age.
@@ -90,7 +93,10 @@ class StatusLists:
         """Hold a session for the application's life: a cleanup context of aiohttp's."""
         timeout = ClientTimeout(total=FETCH_SECONDS)
         async with ClientSession(timeout=timeout, trust_env=False) as self._session:
+            listening = asyncio.create_task(self._listen(self._session))
             yield
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
 
     def get(self, uri: str, /) -> StatusList | None:
         """Return the newest list that was fetched."""
@@ -113,6 +119,34 @@ class StatusLists:
             now = self._clock()
             if now >= kept.next_try:
                 await self._fetch(self._reached_at + place[1], kept, now)
+
+    async def _listen(self, session: ClientSession) -> None:
+        """Fetch the lists that the verifier names, all of them after every beginning."""
+        url, pause = f"{self._reached_at}/v1/status-changes", FIRST_PAUSE
+        patience = ClientTimeout(total=None, sock_connect=FETCH_SECONDS, sock_read=LISTEN_SECONDS)
+        while True:
+            try:
+                async with session.get(
+                    url, ssl=self._tls, timeout=patience, allow_redirects=False
+                ) as response:
+                    response.raise_for_status()
+                    pause = FIRST_PAUSE
+                    for uri in tuple(self._kept):
+                        await self._renew(uri)
+                    async for line in response.content:
+                        if line.startswith(b"data:"):
+                            await self._renew(line[5:].decode("latin-1").strip())
+            except (TimeoutError, ClientError, OSError, ValueError) as error:
+                log.info("%s: not listening: %s: %s", url, type(error).__name__, error)
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _renew(self, uri: str) -> None:
+        """Fetch a list anew, if it is one that is kept."""
+        kept, place = self._kept.get(uri), self._place.fullmatch(uri)
+        if kept is not None and place is not None:
+            async with kept.fetching:
+                await self._fetch(self._reached_at + place[1], kept, self._clock())
 
     async def _fetch(self, url: str, kept: _Kept, now: datetime) -> None:
         assert self._session is not None, "lists.open is in app.cleanup_ctx"
