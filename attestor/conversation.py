@@ -108,7 +108,13 @@ async def _converse(
     channel: Channel, peer: Peer, services: Services, command: Command | None, executable: bytes
 ) -> None:
     with _pinned() as pins, _waiting(services, peer) as done_waiting:
-        opening = await _open(channel, peer, services, pins)
+        look, nonce = await _greet(channel, peer, services, pins)
+        patience: float | None = ANSWER_SECONDS
+        if executable:
+            # A program may ask for nothing before it has work, and its connection is its own.
+            done_waiting()
+            patience = None
+        opening = await _hear(channel, pins[0], look, nonce, patience)
         try:
             _check_namespace(opening, peer)
             if not opening.packet.is_from(peer):
@@ -156,20 +162,30 @@ def _waiting(services: Services, peer: Peer) -> Iterator[Callable[[], None]]:
         done()
 
 
-async def _open(channel: Channel, peer: Peer, services: Services, pins: list[Pins]) -> Opening:
+async def _greet(
+    channel: Channel, peer: Peer, services: Services, pins: list[Pins]
+) -> tuple[Look, str]:
+    """Pin the process, look at it, and only then send it a nonce; return both."""
     async with services.admission.turn(peer.uid):
         with _looking(peer):
             pins.append(await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd)))
             look = await _first_look(peer, services, pins[0])
     nonce = secrets.token_hex(NONCE_BYTES)
     await channel.send(local.Nonce(nonce=nonce))
-    packet = await channel.receive(ANSWER_SECONDS)
+    return look, nonce
+
+
+async def _hear(
+    channel: Channel, pins: Pins, look: Look, nonce: str, patience: float | None
+) -> Opening:
+    """Return what the process answers within so many seconds."""
+    packet = await channel.receive(patience)
     try:
         message = local.decode(packet.data)
     except BaseException:
         packet.close()
         raise
-    return Opening(pins[0], look, nonce, packet, message)
+    return Opening(pins, look, nonce, packet, message)
 
 
 async def _first_look(peer: Peer, services: Services, pins: Pins) -> Look:

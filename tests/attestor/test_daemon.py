@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from attestor.__main__ import main
+from attestor.conversation import ANSWER_SECONDS
 from credential import local, wit
 from swtpm import Manufacturer, SoftwareTpm
 from tests.attestor.puppets import reasons
 from tests.attestor.world import (
     ATTACHED_ID,
     AUDIENCE,
+    LAUNCHED_ID,
     NODE,
     SHORT_ID,
     SHORT_LEASE_SECONDS,
@@ -84,6 +86,13 @@ def test_processes_that_end_at_any_moment(world: World) -> None:
         assert isinstance(first.prove(AUDIENCE), local.Proof)
     with world.start_puppet() as last:
         assert isinstance(last.obtain(world.socket, ATTACHED_ID), local.Credential)
+
+
+def test_a_launched_program_may_ask_late(world: World) -> None:
+    """When it has work to do: longer after its start than a connection may be idle."""
+    with world.launch_puppet() as puppet:
+        time.sleep(ANSWER_SECONDS + 1)
+        assert isinstance(puppet.obtain(world.socket, LAUNCHED_ID), local.Credential)
 
 
 def test_the_token_is_renewed_without_the_tpm(world: World) -> None:
