@@ -56,9 +56,10 @@ TOUCHING = {
 }  # fmt: skip
 
 SERVICE = {
-    "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "config",
-    "consequences", "file_tools", "hints", "http", "init", "inventory", "keys", "ledger",
-    "listeners", "mint", "operators", "reference_maker", "relying_parties", "service", "store",
+    "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands",
+    "config", "consequences", "file_commands", "file_tools", "hints", "http", "init", "inventory",
+    "keys", "ledger", "listeners", "mint", "operator_commands", "operators", "reference_maker",
+    "relying_parties", "server_commands", "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""
 

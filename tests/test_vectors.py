@@ -18,8 +18,9 @@ from evidence.event_log import EventLog
 from evidence.ima import read_measurement, read_records
 from tests.shared_vectors import VECTORS, expected, needs_vectors
 from verifier import enrolment
-from verifier.__main__ import MISUSED, YES, main
+from verifier.__main__ import main
 from verifier.attestation_key import verify_ak
+from verifier.commands import MISUSED, YES
 from verifier.reasons import Reason
 
 pytestmark = needs_vectors

@@ -38,9 +38,10 @@ from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, make_record,
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from tests.verifier.test_case import exported
 from verifier import Accepted, NodeVerdict, Reason, Rejected
-from verifier.__main__ import NO, YES, main
+from verifier.__main__ import main
 from verifier.boot_policy import read_boot_policy
 from verifier.case import BOOT_POLICY
+from verifier.commands import NO, YES
 from verifier.policy import BootPolicy
 
 ROOT = "root on the node"

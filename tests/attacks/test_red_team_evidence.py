@@ -43,11 +43,12 @@ from tests.simulated_node import SimulatedNode, make_record, private_key
 from tests.verifier.test_case import decisions, exported
 from tests.verifier.test_check_quote import Quoted, refusals
 from verifier import Reason, Rejected, plain
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
 from verifier.boot_policy import read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.case import Document, Exported, Head, _signed_text, digest_of
 from verifier.certificates import read_file, read_folder
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.config import Config, Misconfigured
 from verifier.event_log import judge_event_log
 from verifier.explanation import State, explain

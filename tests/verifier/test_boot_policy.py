@@ -51,11 +51,12 @@ from tests.simulated_boot import (
     without,
 )
 from verifier import Reason, Rejected
-from verifier.__main__ import MISUSED, NO, YES, main
+from verifier.__main__ import main
 from verifier.boot_events import Kind, command_line_of, event_label, kind_of
 from verifier.boot_log import MOST_UNKNOWN, demand_sound, judge_boot
 from verifier.boot_policy import JUDGEABLE_REGISTERS, encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
+from verifier.commands import MISUSED, NO, YES
 from verifier.policy import BootPolicy, build_policy
 
 Out = pytest.CaptureFixture[str]

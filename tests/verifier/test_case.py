@@ -16,8 +16,9 @@ from evidence.messages import Evidence
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import NOW, SimulatedNode
 from verifier import Reason, Rejected, plain
-from verifier.__main__ import MISUSED, NO, YES, main
+from verifier.__main__ import main
 from verifier.case import TYPE, Exported, judge, outcome_of
+from verifier.commands import MISUSED, NO, YES
 from verifier.keys import GRANT_KEY, SigningKey, jwks, make_private
 from verifier.ledger import Kind
 from verifier.node import Checkpoint, Known, Measured, Node

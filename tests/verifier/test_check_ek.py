@@ -14,9 +14,10 @@ from evidence import tpm
 from evidence.certificate import Certificate
 from tests.makers import certify, found
 from tests.shared_vectors import VECTORS, needs_vectors
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
 from verifier.certificates import read_folder
 from verifier.check_ek import read_manufacturer_roots
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.enrolment import ek_hash
 
 ROOT = found("root")

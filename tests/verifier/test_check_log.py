@@ -17,8 +17,9 @@ from evidence.ima_ascii import read_ascii_records
 from tests.evidence.shapes import flips
 from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
 from verifier import file_tools
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
 from verifier.check_log import MOST_OF_A_KIND, CheckedLog, check_log, log_hash_of
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.hints import NEXT
 from verifier.reasons import Reason
 

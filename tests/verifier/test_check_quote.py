@@ -36,7 +36,7 @@ from tests.simulated_node import (
 )
 from tests.verifier.test_event_log import make_event
 from verifier import crypto
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
 from verifier.check_quote import (
     NOTED,
     REQUESTS,
@@ -48,6 +48,7 @@ from verifier.check_quote import (
     read_registers,
     tolerate,
 )
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.event_log import judge_event_log
 from verifier.quoted_registers import Register, digest_of, reset_value
 from verifier.reasons import Reason, Rejected

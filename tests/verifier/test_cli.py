@@ -25,7 +25,8 @@ from tests.simulated_node import (
 )
 from tests.simulated_signer import SimulatedSigner
 from verifier import Rejected, client
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.config import Config
 from verifier.enrolment import ek_hash
 from verifier.ledger import Kind

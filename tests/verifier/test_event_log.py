@@ -32,7 +32,8 @@ from evidence.event_log import (
 )
 from tests.evidence.shapes import flips
 from tests.shared_vectors import VECTORS, expected, names, needs_vectors
-from verifier.__main__ import MISUSED, NO, UNKNOWN, YES, main
+from verifier.__main__ import main
+from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.event_log import GLOBAL_VARIABLE, HASHES, JudgedLog, judge_event_log
 from verifier.reasons import Reason
 

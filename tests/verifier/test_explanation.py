@@ -12,7 +12,8 @@ from tests.simulated_node import SimulatedNode
 from tests.verifier.test_case import decisions, exported
 from tests.verifier.test_case import verifier as verifier  # noqa: PLC0414 - a fixture
 from verifier import Finding, Reason, Rejected
-from verifier.__main__ import MISUSED, NO, YES, main
+from verifier.__main__ import main
+from verifier.commands import MISUSED, NO, YES
 from verifier.explanation import NODE_LINKS, State, explain, link_of
 
 

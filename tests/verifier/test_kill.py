@@ -31,9 +31,10 @@ from tests.open_doors import Door, Refused, trusting
 from tests.running_verifier import Player
 from tests.simulated_node import KERNEL_POLICY, MANUFACTURER, SimulatedNode, SimulatedProcess
 from verifier import Reason, client, plain
-from verifier.__main__ import YES, main
+from verifier.__main__ import main
 from verifier.case import KERNEL_POLICY as KERNEL_POLICY_KIND
 from verifier.case import REFERENCE, WORKLOAD, Head
+from verifier.commands import YES
 from verifier.config import Config
 from verifier.enrolment import ek_hash
 from verifier.http import Doors, serve
