@@ -297,11 +297,6 @@ def _stat(directory: int) -> tuple[int, int]:
     return int(fields[22 - 3]), int(fields[4 - 3])
 
 
-def unit_of(cgroup: str) -> str:
-    """Return the last component of a cgroup's path: the systemd unit, if systemd made it."""
-    return cgroup.rpartition("/")[2]
-
-
 def _owner(directory: int, name: str) -> int:
     """Return the inode of the user namespace that owns a namespace; 0 if it is not ours to see."""
     space = open_at(directory, name)

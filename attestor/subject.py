@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from attestor.look import Glance, Pins, unit_of
+from attestor.look import Glance, Pins
 from attestor.peer import Peer
 from attestor.reasons import Local, refuse
 from attestor.tpm import ProcessKey
 from credential import crypto, grant, wit, wpt
 from credential.reasons import Finding, Refused
 from evidence.canary import Place
-from evidence.process import ATTACHED, LAUNCHED, CoreRecord, Look
+from evidence.process import ATTACHED, IN_RECORD, LAUNCHED, CoreRecord, Look
 
 JTI_BYTES = 16
 
@@ -210,7 +210,8 @@ def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: by
         uid=look.uids[1],
         user=met.user,
         executable=look.executable.digest,
-        unit=unit_of(look.cgroup),
+        cgroup=look.cgroup,
+        namespaces=look.namespaces[:IN_RECORD],
         binding=LAUNCHED if met.peer.proof == "child" else ATTACHED,
         peer_proof=met.peer.proof,
         use_key=crypto.point_of(use_key),

@@ -21,11 +21,15 @@ PEER_PROOFS = ("child", "pidfs", "pidfd", "pid")
 inode of its own (Linux 6.9); a pidfd (6.5); a pid number that a pidfd kept from being reused."""
 
 
+IN_RECORD = 3
+"""Of the namespaces of a look, the first three are in the core record too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreRecord(Message):
     """The unchanging part of one process's record."""
 
-    TYPE: ClassVar[str] = "procseal core 1"
+    TYPE: ClassVar[str] = "procseal core 2"
 
     node: str
     instance: bytes
@@ -43,8 +47,10 @@ class CoreRecord(Message):
     """The uid's name on the node, empty where it has none."""
     executable: bytes
     """SHA-256 of the executable's bytes, 32 bytes."""
-    unit: str
-    """Last component of the process's cgroup: the systemd unit; empty for the root cgroup."""
+    cgroup: str
+    """Path in the unified hierarchy."""
+    namespaces: tuple[int, ...]
+    """Inodes of its user, pid and mount namespaces: which container it is in, if in any."""
     binding: str
     """One of BINDINGS."""
     peer_proof: str
@@ -53,6 +59,11 @@ class CoreRecord(Message):
     """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes."""
     identity: str
     """The SPIFFE ID asked for; empty where exactly one workload has to match."""
+
+    @property
+    def unit(self) -> str:
+        """Last component of its cgroup: the systemd unit, or the container's id."""
+        return self.cgroup.rpartition("/")[2]
 
     def digest(self) -> bytes:
         """Return SHA-256 of the record, the outsideInfo of the process key."""

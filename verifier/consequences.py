@@ -232,6 +232,9 @@ def remember(
         "level": accepted.level,
         "core": accepted.core_digest.hex(),
         "executable": f"sha256:{accepted.core.executable.hex()}",
+        "pid": accepted.core.pid,
+        "cgroup": accepted.core.cgroup,
+        "namespaces": accepted.core.namespaces,
         "use_key": thumbprint,
         "decision": occasion.ledger,
     }

@@ -12,7 +12,7 @@ from enum import StrEnum
 from evidence import Malformed
 from verifier.node import Node
 from verifier.policy import Policy
-from verifier.reasons import Finding, Reason, Rejected
+from verifier.reasons import Finding, Reason, Rejected, label
 from verifier.verdict import Accepted, NodeVerdict, Refused
 
 
@@ -204,8 +204,9 @@ def _boot_detail(verdict: NodeVerdict) -> str:
 def _explain_process(one: Accepted | Refused) -> Iterator[Link]:
     name = one.key_name.hex() or "unreadable"
     if isinstance(one, Accepted):
+        who = f"pid {one.core.pid} in {label(one.core.cgroup)}"
         next_level = f"; more takes {'; '.join(one.lacks)}" if one.lacks else ""
-        detail = f"{one.workload.id}, level {one.level}{next_level}"
+        detail = f"{one.workload.id}, level {one.level}, {who}{next_level}"
         yield _link(7, State.HOLDS, detail, process=name)
         yield _link(
             8, State.HOLDS, f"made for the core record {one.core_digest.hex()}", process=name

@@ -15,6 +15,7 @@ from evidence.posture import Presence
 from evidence.process import (
     ATTACHED,
     BINDINGS,
+    IN_RECORD,
     LAUNCHED,
     PEER_PROOFS,
     CoreRecord,
@@ -252,6 +253,9 @@ def _unsound(core: CoreRecord) -> Iterator[Finding]:
     if core.peer_proof not in allowed or (core.peer_proof == "pidfs" and not core.pidfs_inode):
         expected, found = f"one of {allowed}", label(core.peer_proof)
         yield Finding(reason=Reason.PROCESS_PEER_PROOF, what=what, expected=expected, found=found)
+    if len(core.namespaces) != IN_RECORD:
+        expected, found = f"{IN_RECORD} namespaces", str(len(core.namespaces))
+        yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected, found=found)
     if not crypto.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
@@ -354,7 +358,8 @@ def _changes(look: Look, core: CoreRecord) -> Iterator[Finding]:
         "pidfs inode": (core.pidfs_inode, look.pidfs_inode),
         "start": (core.start_ticks, look.start_ticks),
         "executable": (sha256_text(core.executable), sha256_text(look.executable.digest)),
-        "cgroup": (label(core.unit), label(look.cgroup.rpartition("/")[2])),
+        "cgroup": (label(core.cgroup), label(look.cgroup)),
+        "user, pid and mount namespaces": (core.namespaces, look.namespaces[:IN_RECORD]),
     }
     for what, (then, now) in facts.items():
         if then != now:

@@ -337,8 +337,7 @@ def image_of(node: SimulatedNode, *files: str) -> ReferenceSet:
 
 
 def in_cgroup(node: SimulatedNode, cgroup: str) -> SimulatedProcess:
-    unit = cgroup.rpartition("/")[2]
-    return node.new_process(core={"unit": unit}, look={"cgroup": cgroup})
+    return node.new_process(look={"cgroup": cgroup})
 
 
 def test_113_a_process_in_its_container(node: SimulatedNode) -> None:
@@ -466,6 +465,40 @@ def test_067_another_process_than_the_keys(
     assert why_known(verifier, other) == {Reason.PROCESS_CHANGED}
 
 
+@pytest.mark.attack(number=81, attacker=USER, asset=IDENTITY)
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_081_another_namespace_than_the_records(
+    node: SimulatedNode, verifier: SimulatedVerifier, which: int
+) -> None:
+    """User, pid, mount: what tells the containers of a node from one another."""
+    process = node.new_process()
+    spaces = list(process.look.namespaces)
+    spaces[which] += 100
+    other = process.looking(namespaces=tuple(spaces))
+    assert why(verifier, other) == {Reason.PROCESS_CHANGED}
+    verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    assert why_known(verifier, other) == {Reason.PROCESS_CHANGED}
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_a_record_of_other_namespaces(
+    node: SimulatedNode, verifier: SimulatedVerifier, count: int
+) -> None:
+    process = node.new_process(core={"namespaces": (1, 2, 3, 4)[:count]})
+    assert Reason.MALFORMED_PROCESS in why(verifier, process)
+
+
+@pytest.mark.attack(number=125, attacker=SIBLING, asset=IDENTITY)
+def test_125_a_process_that_moved_to_another_cgroup(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Its last component is the same: a container's id, or a unit of the user's own manager."""
+    process = node.new_process()
+    verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    moved = process.looking(cgroup="/user.slice/payments.service")
+    assert why_known(verifier, moved) == {Reason.PROCESS_CHANGED}
+
+
 @pytest.mark.attack(number=66, attacker=PROCESS, asset=IDENTITY)
 def test_066_another_program_than_before(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
     """The same process has executed something else that is known, after it was accepted."""
@@ -560,11 +593,15 @@ def test_124_a_binding_that_nobody_knows(
 @pytest.mark.parametrize(
     "core",
     [
-        pytest.param({"unit": "user@1001.service"}, id="from his own session"),
-        pytest.param({"unit": "session-3.scope"}, id="from a shell"),
-        pytest.param({"unit": ""}, id="from nowhere"),
+        pytest.param({"cgroup": "/system.slice/user@1001.service"}, id="from his own session"),
+        pytest.param({"cgroup": "/system.slice/session-3.scope"}, id="from a shell"),
+        pytest.param({"cgroup": "/"}, id="from nowhere"),
         pytest.param(
-            {"unit": "session-3.scope", "binding": "launched", "peer_proof": "child"},
+            {
+                "cgroup": "/system.slice/session-3.scope",
+                "binding": "launched",
+                "peer_proof": "child",
+            },
             id="by the attestor, as he asked",
         ),
     ],
@@ -583,7 +620,7 @@ def test_125_the_golden_program_started_by_somebody_else(
 def test_125_a_unit_that_the_look_does_not_show(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
-    process = node.new_process(look={"cgroup": "/user.slice/payments.service/x.scope"})
+    process = node.new_process().looking(cgroup="/user.slice/payments.service/x.scope")
     assert why(verifier, process) == {Reason.PROCESS_CHANGED}
 
 

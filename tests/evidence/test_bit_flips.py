@@ -55,8 +55,7 @@ BODY_UNREAD = {
     "new.look.capabilities",  # those that make a process look like another are read
     "new.look.no_new_privs",
     "new.look.seccomp",
-    "new.look.cgroup",  # but its last component
-    "new.look.namespaces",  # whether they are the initial ones is read, their numbers are not
+    "new.look.namespaces",  # but the first three, which the core record has too
     "new.look.parent",
     "new.look.files.inode",  # but that the executable's is mapped
     "new.look.files.device",
