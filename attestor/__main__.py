@@ -101,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         "run", "Launch a program, tied to the attestor that runs", partial(_asking, _run)
     )
     running.add_argument("--user", default="", help="for root: run it as this user")
+    running.add_argument(
+        "--interpreter",
+        default="",
+        metavar="PYTHON",
+        help="PROGRAM is a script of this interpreter's: it and its modules are looked at",
+    )
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
     add_asking("status", "Say what the attestor that runs is doing", partial(_asking, _status))
     add("check-config", "Say whether the configuration can be used", _check_config)
@@ -181,7 +187,12 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from attestor.run import run
 
-    return run(_socket(arguments), arguments.argv, user=arguments.user)
+    return run(
+        _socket(arguments),
+        arguments.argv,
+        user=arguments.user,
+        interpreter=arguments.interpreter,
+    )
 
 
 def _socket(arguments: argparse.Namespace) -> Path:

@@ -433,6 +433,7 @@ class Collector:
                     creation_data=key.creation_data,
                     certification=key.certification,
                     signature=key.signature,
+                    modules=subject.modules,
                 )
             )
         return Body(

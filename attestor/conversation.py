@@ -16,7 +16,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -29,11 +29,12 @@ from attestor.looker import Looker, NoAccount
 from attestor.peer import Packet, Peer
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
-from attestor.subject import CHANGED, EXECUTED, Met, Subject, is_same_process
+from attestor.subject import CHANGED, EXECUTED, Met, Started, Subject, is_same_process
 from attestor.tpm import TpmFailed
 from attestor.watch import OnEnd, Watch, cause_of_end
 from attestor.worker import Worker
 from credential import Malformed, Refused, local
+from evidence.modules import digest_of
 from evidence.process import Look
 
 ANSWER_SECONDS = 10.0
@@ -74,6 +75,8 @@ class Opening:
     packet: Packet
     """The process's first, in answer to the nonce."""
     message: local.Message
+    started: Started | None = None
+    """How, if we have started it."""
 
 
 Command = Callable[[Channel, Peer, Opening], Awaitable[None]]
@@ -86,15 +89,15 @@ async def converse(
     services: Services,
     *,
     command: Command | None = None,
-    executable: bytes = b"",
+    started: Started | None = None,
 ) -> None:
     """Talk with one process until either side has had enough.
 
-    `executable` is the digest of the file that a launched process executes.
+    `started` says how a launched process was.
     """
     try:
         with services.admission.connection(peer.uid):
-            await _converse(channel, peer, services, command, executable)
+            await _converse(channel, peer, services, command, started)
     except Ended:
         pass
     except (Refused, Malformed) as refused:
@@ -105,16 +108,21 @@ async def converse(
 
 
 async def _converse(
-    channel: Channel, peer: Peer, services: Services, command: Command | None, executable: bytes
+    channel: Channel,
+    peer: Peer,
+    services: Services,
+    command: Command | None,
+    started: Started | None,
 ) -> None:
     with _pinned() as pins, _waiting(services, peer) as done_waiting:
-        look, nonce = await _greet(channel, peer, services, pins)
+        look, nonce = await _greet(channel, peer, services, pins, started)
         patience: float | None = ANSWER_SECONDS
-        if executable:
+        if started:
             # A program may ask for nothing before it has work, and its connection is its own.
             done_waiting()
             patience = None
         opening = await _hear(channel, pins[0], look, nonce, patience)
+        opening = replace(opening, started=started)
         try:
             _check_namespace(opening, peer)
             if not opening.packet.is_from(peer):
@@ -123,7 +131,7 @@ async def _converse(
                 done_waiting()
                 await command(channel, peer, opening)
                 return
-            _check_answer(opening, peer, executable)
+            _check_answer(opening, peer)
         finally:
             opening.packet.close()
         await _serve(channel, peer, services, opening, done_waiting)
@@ -163,12 +171,13 @@ def _waiting(services: Services, peer: Peer) -> Iterator[Callable[[], None]]:
 
 
 async def _greet(
-    channel: Channel, peer: Peer, services: Services, pins: list[Pins]
+    channel: Channel, peer: Peer, services: Services, pins: list[Pins], started: Started | None
 ) -> tuple[Look, str]:
     """Pin the process, look at it, and only then send it a nonce; return both."""
     async with services.admission.turn(peer.uid):
         with _looking(peer):
-            pins.append(await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd)))
+            pinned = await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd))
+            pins.append(replace(pinned, program=started.program if started else None))
             look = await _first_look(peer, services, pins[0])
     nonce = secrets.token_hex(NONCE_BYTES)
     await channel.send(local.Nonce(nonce=nonce))
@@ -224,7 +233,7 @@ def _check_namespace(opening: Opening, peer: Peer) -> None:
         raise refuse(Local.NAMESPACE, peer.label, expected=expected)
 
 
-def _check_answer(opening: Opening, peer: Peer, executable: bytes) -> None:
+def _check_answer(opening: Opening, peer: Peer) -> None:
     """Check everything about (4) but its sender, and what the first look said."""
     message = opening.message
     if not isinstance(message, local.Obtain):
@@ -234,10 +243,17 @@ def _check_answer(opening: Opening, peer: Peer, executable: bytes) -> None:
     if len(opening.packet.descriptors) != 1:
         found = f"{len(opening.packet.descriptors)} descriptors"
         raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="one", found=found)
-    if peer.proof == "child" and opening.look.executable.digest != executable:
-        found = f"sha256:{opening.look.executable.digest.hex()}"
-        expected = f"sha256:{executable.hex()}, as launched"
-        raise refuse(Local.PROCESS_CHANGED, peer.label, expected=expected, found=found)
+    if opening.started is None:
+        return
+    started, look = opening.started, opening.look
+    for wanted, seen in (
+        (started.executable, look.executable.digest),
+        (digest_of(started.modules), look.modules),
+    ):
+        if seen != wanted:
+            found = f"sha256:{seen.hex()}"
+            expected = f"sha256:{wanted.hex()}, as launched"
+            raise refuse(Local.PROCESS_CHANGED, peer.label, expected=expected, found=found)
 
 
 async def _serve(
@@ -279,6 +295,7 @@ async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:
         look=look,
         glance=glance,
         identity=opening.message.id,
+        started=opening.started,
         user=user,
     )
     machine = services.collector.machine

@@ -2,8 +2,10 @@
 
 import ctypes
 import hashlib
+import math
 import os
 import stat
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -11,7 +13,8 @@ from attestor.segments import HEAD_BYTES, Program, program_of
 
 CHUNK_BYTES = HEAD_BYTES
 """The first of them has the program headers."""
-MOST_REMEMBERED = 4096
+MOST_REMEMBERED = 1 << 15
+"""Among them every file that some Python programs could import."""
 
 LOCAL_FILESYSTEMS = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x794C7630, 0x73717368, 0xE0F5E1E2})
 """f_type of ext4, xfs, btrfs, overlayfs, squashfs and erofs (linux/magic.h).
@@ -61,11 +64,19 @@ class Digests:
 
     def __init__(self, *, most_bytes: int) -> None:
         self._most_bytes = most_bytes
+        self.until = math.inf
+        """On the monotonic clock: no file is begun or gone on with later. What was hashed before
+        is remembered, so whoever asks again comes further."""
         self._remembered: OrderedDict[_Key, Contents] = OrderedDict()
 
     def of(self, descriptor: int) -> bytes:
         """Return SHA-256 of the file that a descriptor, O_PATH suffices, stands for."""
         return self.contents(descriptor).digest
+
+    def remembered(self, status: os.stat_result) -> bytes | None:
+        """Return SHA-256 of a file of this status, if it is remembered."""
+        held = self._remembered.get(_Key.of(status))
+        return held.digest if held else None
 
     def contents(self, descriptor: int) -> Contents:
         """Return what is kept of the file that a descriptor, O_PATH suffices, stands for."""
@@ -97,6 +108,8 @@ class Digests:
                 hasher.update(part)
                 head = head or part
                 left -= len(part)
+                if time.monotonic() > self.until:
+                    raise Unreadable("there was no time to read it")
             if left or os.read(again, 1):
                 raise Unreadable("its size changed while it was read")
         finally:
@@ -106,7 +119,12 @@ class Digests:
 
 def is_lasting(*, owner: int, mode: int, filesystem: int) -> bool:
     """Say whether a file's bytes are the same while its status is: only root can write to it."""
-    return owner == 0 and not mode & _WRITABLE_BY_OTHERS and filesystem in LOCAL_FILESYSTEMS
+    return is_roots_alone(owner=owner, mode=mode) and filesystem in LOCAL_FILESYSTEMS
+
+
+def is_roots_alone(*, owner: int, mode: int) -> bool:
+    """Say whether nobody but root can change a file, or what is in a directory."""
+    return owner == 0 and not mode & _WRITABLE_BY_OTHERS
 
 
 def filesystem_of(descriptor: int) -> int:

@@ -15,6 +15,7 @@ from functools import partial
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
 from attestor.conversation import Opening, Services, converse
+from attestor.interpreter import PythonProgram
 from attestor.look import NAMESPACES
 from attestor.looker import Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
@@ -22,11 +23,14 @@ from attestor.peer import Kernel, Peer
 from attestor.proc import NoLook
 from attestor.reasons import Local, refuse
 from attestor.starter import Account, Order
+from attestor.subject import Started
 from credential import local
 from evidence.process import Look
 
 STANDARD = 3
 """Descriptors that a launch brings: what becomes 0, 1 and 2."""
+HASHING_TRIES = 4
+"""How often it is asked what a program could import: what was hashed before is remembered."""
 START_SECONDS = 20.0
 """How long a child may take to open its program, and to execute it."""
 
@@ -51,7 +55,9 @@ class Launcher:
             found = f"{len(opening.packet.descriptors)} descriptors"
             raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="three", found=found)
         account = await self._account(message.user, peer)
-        order = Order(account=account, arguments=message.argument, environment=message.environment)
+        program, modules = await self._program(message, peer)
+        arguments = message.argument if program is None else program.arguments(message.argument[1:])
+        order = Order(account=account, arguments=arguments, environment=message.environment)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.kernel.name_senders(ours)
         with ours, await asyncio.to_thread(self._child) as child:
@@ -59,7 +65,7 @@ class Launcher:
                 place = [theirs.fileno(), *opening.packet.descriptors]
                 executable = await self._start(peer, order, child, place)
             opening.packet.close()
-            program = Peer(
+            launched = Peer(
                 pidfd=child.pidfd,
                 pid=child.pid,
                 uid=account.uid,
@@ -67,8 +73,9 @@ class Launcher:
                 proof="child",
                 kernel=self.kernel,
             )
+            started = Started(executable=executable, program=program, modules=modules)
             talk = asyncio.create_task(
-                converse(Channel(ours), program, self.services, executable=executable)
+                converse(Channel(ours), launched, self.services, started=started)
             )
             try:
                 with suppress(Ended):
@@ -79,6 +86,26 @@ class Launcher:
                 await asyncio.gather(talk, return_exceptions=True)
             code = int.from_bytes(status, "big", signed=True)
             await channel.send(local.Ended(status=code))
+
+    async def _program(
+        self, message: local.Launch, peer: Peer
+    ) -> tuple[PythonProgram | None, bytes]:
+        """Return the Python program that is asked for, if one is, and what it could import.
+
+        Whatever that is was hashed before the program starts.
+        """
+        if not message.interpreter:
+            return None, b""
+        script = message.argument[0]
+        find = partial(Looker.program, interpreter=message.interpreter, script=script)
+        async with self.services.admission.turn(peer.uid):
+            for left in range(HASHING_TRIES - 1, -1, -1):
+                try:
+                    return await self.services.strangers.run(find)
+                except NoLook as error:
+                    if not left:
+                        raise refuse(Local.LOOK_FAILED, script, found=str(error)) from error
+        raise AssertionError("unreachable")
 
     async def _account(self, user: str, peer: Peer) -> Account:
         """Return whom the program runs as: whoever asked, or whom root names."""

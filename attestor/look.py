@@ -21,6 +21,7 @@ from functools import cache
 
 from attestor.code import Code, facts_of, read_code
 from attestor.digests import Digests, filesystem_of
+from attestor.interpreter import PythonProgram
 from attestor.memory import PAGE_BYTES, Region, map_file, own_pages, regions_of
 from attestor.mounts import Mounts
 from attestor.proc import Executed, NoLook, cgroup_of, ids_of, open_at, read, status, whole
@@ -52,6 +53,8 @@ class Pins:
     """/proc/PID, O_PATH."""
     maps: int
     """/proc/PID/maps, opened when the process was first seen."""
+    program: PythonProgram | None = None
+    """What the attestor launched, where that is an interpreter with a script."""
 
     def close(self) -> None:
         """Let go of the process, but for the pidfd, which is somebody else's."""
@@ -269,6 +272,7 @@ def _look(pins: Pins, code: Code, sharers: Sharers, summary: Glance) -> Look:
         is_user_namespace_initial=spaces[0] == INITIAL_USER_NAMESPACE,
         is_pid_namespace_initial_owned=_owner(directory, "ns/pid") == INITIAL_USER_NAMESPACE,
         parent=parent,
+        modules=b"",
     )
 
 

@@ -12,12 +12,16 @@ import pwd
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from attestor import packets, privileges
 from attestor.digests import Digests, Unreadable
+from attestor.interpreter import PythonProgram, resolve
 from attestor.look import Codes, Glance, Pins, glance, look, pin
+from attestor.modules import ModuleTrees
 from attestor.mounts import Mounts
 from attestor.presences import find_presences, sees_every_process
 from attestor.proc import Executed, NoLook, TooSlow
@@ -29,6 +33,8 @@ from evidence.process import Look
 
 GRACE_SECONDS = 2
 """How much longer the daemon waits than the looker gives itself."""
+HASHING = 0.75
+"""The part of that time in which files may be hashed."""
 
 
 class NoAccount(Exception):
@@ -58,9 +64,18 @@ class Looker:
         directory, maps = descriptors
         return Pins(pidfd, directory, maps)
 
+    def program(self, interpreter: str, script: str) -> tuple[PythonProgram, bytes]:
+        """Return the Python program of these paths, and the ModuleTree of what it could import."""
+        match self._ask(["program", interpreter, script])[0]:
+            case [program, bytes(tree)]:
+                return PythonProgram.read(program), tree
+            case _:
+                raise NoLook("the looker's answer was not understood")
+
     def look(self, pins: Pins) -> tuple[Look, Glance]:
         """Return a look at a process."""
-        match self._ask("look", [pins.pidfd, pins.directory, pins.maps])[0]:
+        program = [pins.program.members()] if pins.program else []
+        match self._ask(["look", program], [pins.pidfd, pins.directory, pins.maps])[0]:
             case [seen, summary]:
                 return Look.read(seen), Glance.read(summary)
             case _:
@@ -129,13 +144,16 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
     try:
         match packets.receive(channel)[0]:
             case [int(most_bytes), int(deadline_seconds)]:
-                codes, sharers = Codes(Digests(most_bytes=most_bytes)), Sharers()
+                digests = Digests(most_bytes=most_bytes)
             case _:
                 raise ValueError("not a looker's orders")
+        memory = _Memory(Codes(digests), Sharers(), ModuleTrees(digests))
         while True:
             request, descriptors = packets.receive(channel)
             signal.alarm(deadline_seconds)
-            _answer(channel, request, descriptors, codes, sharers)
+            # What takes long to hash is better asked for again than begun anew in another looker.
+            digests.until = time.monotonic() + HASHING * deadline_seconds
+            _answer(channel, request, descriptors, memory)
             signal.alarm(0)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -143,12 +161,17 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
         return
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What a looker knows from earlier looks."""
+
+    codes: Codes
+    sharers: Sharers
+    trees: ModuleTrees
+
+
 def _answer(
-    channel: socket.socket,
-    request: object,
-    descriptors: list[int],
-    codes: Codes,
-    sharers: Sharers,
+    channel: socket.socket, request: object, descriptors: list[int], memory: _Memory
 ) -> None:
     try:
         if request == "pin":
@@ -156,7 +179,7 @@ def _answer(
             descriptors += [pins.directory, pins.maps]
             packets.send(channel, ["yes", []], [pins.directory, pins.maps])
             return
-        answer: list[object] = ["yes", _find(request, descriptors, codes, sharers)]
+        answer: list[object] = ["yes", _find(request, descriptors, memory)]
     except Executed as error:
         answer = ["executed", str(error)]
     except KeyError as error:
@@ -166,18 +189,23 @@ def _answer(
     packets.send(channel, answer)
 
 
-def _find(request: object, descriptors: Sequence[int], codes: Codes, sharers: Sharers) -> object:
+def _find(request: object, descriptors: Sequence[int], memory: _Memory) -> object:
     """Return what was asked for."""
     match request, descriptors:
-        case "look", [pidfd, directory, maps]:
-            seen, summary = look(Pins(pidfd, directory, maps), codes, sharers)
-            return [seen.members(), summary.members()]
+        case ["look", [*program]], [pidfd, directory, maps]:
+            # Before the process: a look is held together by its glances, and they take no notice.
+            trees = [memory.trees.of(PythonProgram.read(one)).digest for one in program]
+            seen, summary = look(Pins(pidfd, directory, maps), memory.codes, memory.sharers)
+            return [replace(seen, modules=b"".join(trees)).members(), summary.members()]
         case "glance", [pidfd, directory, maps]:
             return glance(Pins(pidfd, directory, maps)).members()
         case "digest", [file]:
             if not Mounts().is_kernels_own(file):
                 raise NoLook("it lies on a file system that others answer for")
-            return codes.digests.of(file)
+            return memory.codes.digests.of(file)
+        case ["program", str(interpreter), str(script)], []:
+            program = resolve(interpreter, script)
+            return [program.members(), memory.trees.of(program).encoded]
         case ["presences", [*uids]], []:
             found = find_presences(cast("list[int]", uids)) if sees_every_process() else ()
             return [one.members() for one in found]

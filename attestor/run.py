@@ -80,14 +80,18 @@ def status(path: Path) -> str:
         return line.hear(local.State).json
 
 
-def run(path: Path, argv: Sequence[str], *, user: str) -> int:
-    """Have the daemon launch a program with our descriptors; return its exit status."""
-    program = shutil.which(argv[0])
-    if program is None:
-        raise FileNotFoundError(f"{argv[0]}: no such program")
+def run(path: Path, argv: Sequence[str], *, user: str, interpreter: str) -> int:
+    """Have the daemon launch a program with our descriptors; return its exit status.
+
+    `interpreter` is the one of Python that runs it, empty where it is no script.
+    """
+    program = argv[0] if interpreter else _found(argv[0])
     environment = tuple(f"{name}={value}" for name, value in os.environ.items())
     launch = local.Launch(
-        argument=(str(Path(program).absolute()), *argv[1:]), environment=environment, user=user
+        argument=(str(Path(program).absolute()), *argv[1:]),
+        environment=environment,
+        user=user,
+        interpreter=_found(interpreter) if interpreter else "",
     )
     with closing(Line(path)) as line:
         line.say(launch, (0, 1, 2))
@@ -96,6 +100,13 @@ def run(path: Path, argv: Sequence[str], *, user: str) -> int:
         line.wait_on()
         code = line.hear(local.Ended).status
     return code if code >= 0 else 128 - code  # as a shell does (POSIX, 2.8.2)
+
+
+def _found(name: str) -> str:
+    program = shutil.which(name)
+    if program is None:
+        raise FileNotFoundError(f"{name}: no such program")
+    return str(Path(program).absolute())
 
 
 def _forward_signals(pid: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from attestor.interpreter import PythonProgram
 from attestor.look import Glance, Pins
 from attestor.peer import Peer
 from attestor.reasons import Local, refuse
@@ -75,6 +76,18 @@ class Secrets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What is known of a process because we have launched it."""
+
+    executable: bytes
+    """SHA-256 of the file that it executes."""
+    program: PythonProgram | None
+    """What that is, where it is an interpreter with a script."""
+    modules: bytes
+    """The encoded ModuleTree of what it could import when it started; else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Met:
     """What a handshake found: one process, that asks for an identity."""
 
@@ -86,6 +99,8 @@ class Met:
     """Of the same moment."""
     identity: str
     """The SPIFFE ID wanted, or nothing."""
+    started: Started | None
+    """How, if we have."""
     user: str
     """The name of its uid, empty where it has none."""
 
@@ -103,6 +118,8 @@ class Subject:
         self.secrets: Secrets | None = Secrets(crypto.generate())
         self.core = core_record(met, self.secrets.use_key, node=node, instance=instance)
         self.core_hash = self.core.digest()
+        self.modules = met.started.modules if met.started else b""
+        """The ModuleTree that the core record has the digest of."""
         self.key_name = b""
         self.needs_canary = False
         """The verifier has said so when it was asked whether it wants the process."""
@@ -199,7 +216,7 @@ class Subject:
 
 def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: bytes) -> CoreRecord:
     """Return the unchanging part of a process's record."""
-    look = met.look
+    look, program = met.look, met.started.program if met.started else None
     return CoreRecord(
         node=node,
         instance=instance,
@@ -215,5 +232,7 @@ def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: by
         binding=LAUNCHED if met.peer.proof == "child" else ATTACHED,
         peer_proof=met.peer.proof,
         use_key=crypto.point_of(use_key),
+        script=program.script if program else "",
+        modules=look.modules,
         identity=met.identity,
     )

@@ -131,7 +131,13 @@ def _shortest(process: SimulatedProcess, room: int) -> tuple[NewProcess, ...]:
         ),
     )  # fmt: skip
     new = NewProcess(
-        core=b"", look=empty, public=b"", creation_data=b"", certification=b"", signature=b""
+        core=b"",
+        look=empty,
+        public=b"",
+        creation_data=b"",
+        certification=b"",
+        signature=b"",
+        modules=b"",
     )
     return (new,) * ((room - 200) // len(_encoded(new)))
 

@@ -173,6 +173,8 @@ class Launch(Message):
     """`NAME=VALUE` each."""
     user: str = _perhaps(r"[a-z_][a-z0-9_-]{0,31}\$?")
     """Empty for the caller's own."""
+    interpreter: str = _perhaps(rf"/{_TEXT}{{1,4095}}")
+    """Absolute path of a Python interpreter, whose script the first argument is then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

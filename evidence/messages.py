@@ -171,6 +171,8 @@ class NewProcess(Shape):
     """TPMS_ATTEST of TPM2_CertifyCreation by the AK."""
     signature: bytes
     """TPMT_SIGNATURE over it."""
+    modules: bytes
+    """An encoded ModuleTree, whose SHA-256 is the record's; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,10 @@ class CoreRecord(Message):
     """One of PEER_PROOFS."""
     use_key: bytes
     """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes."""
+    script: str
+    """Absolute path of the script that the attestor had an interpreter run; else empty."""
+    modules: bytes
+    """SHA-256 of the ModuleTree of what it could import; else empty."""
     identity: str
     """The SPIFFE ID asked for; empty where exactly one workload has to match."""
 
@@ -165,3 +169,5 @@ class Look(Shape):
     is_pid_namespace_initial_owned: bool
     """The pid namespace belongs to the initial user namespace: its pids cannot be forged."""
     parent: int
+    modules: bytes
+    """SHA-256 of the ModuleTree of what a launched Python program could import; else empty."""

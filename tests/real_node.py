@@ -100,6 +100,7 @@ class RealNode(SimulatedNode):
             creation_data=key.creation_data,
             certification=key.certification,
             signature=key.signature,
+            modules=process.new.modules,
         )
         public = structures.Public.decode(key.public)
         self.tpm.keys[key.name] = key  # type: ignore[attr-defined]

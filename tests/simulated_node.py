@@ -755,6 +755,8 @@ class SimulatedNode:
             "binding": ATTACHED,
             "peer_proof": "pidfs",
             "use_key": point_bytes(use_key),
+            "script": "",
+            "modules": b"",
             "identity": self.identity,
         }
         record = CoreRecord(**(core_fields | dict(core or {})))
@@ -776,6 +778,7 @@ class SimulatedNode:
             "is_user_namespace_initial": True,
             "is_pid_namespace_initial_owned": True,
             "parent": 1,
+            "modules": record.modules,
         }
         seen = Look(**(look_fields | dict(look or {})))
         self.presences.setdefault(record.uid, set()).add(seen.cgroup)
@@ -800,6 +803,7 @@ class SimulatedNode:
             creation_data=creation_data,
             certification=certification,
             signature=signature,
+            modules=b"",
         )
         return SimulatedProcess(core=core, look=look, use_key=use_key, public=key, new=new)
 

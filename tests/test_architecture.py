@@ -43,9 +43,9 @@ PURE = {
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
         "boot_policy_maker", "bounds", "canary", "check_log", "check_quote", "command_line",
         "crypto", "endorsement", "enrolment", "event_log", "explanation", "file_signature",
-        "instance", "kernel_policy", "layout", "levels", "node", "plain", "policy", "posture",
-        "process", "process_key", "quote", "quoted_registers", "reasons", "records", "reference",
-        "replay", "tables", "verdict", "workload",
+        "instance", "kernel_policy", "layout", "levels", "modules", "node", "places", "plain",
+        "policy", "posture", "process", "process_key", "quote", "quoted_registers", "reasons",
+        "records", "reference", "replay", "tables", "verdict", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""

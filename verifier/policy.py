@@ -17,6 +17,8 @@ SHA256_BYTES = 32
 
 LEVELS = ("lab", "L1", "L2", "L3", "L4")
 """Assurance levels, lowest first. L0 is a report only and never in a credential."""
+MOST_OF_INTERPRETERS = "L2"
+"""What they are told by data, nobody looks at."""
 
 
 INTERPRETER = re.compile(
@@ -111,6 +113,16 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreted:
+    """What the interpreter that a workload executes has to run."""
+
+    script: str
+    """A file of the set `modules`."""
+    modules: str
+    """Name of the set that holds it, and the modules beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Who may have which identity."""
 
@@ -138,6 +150,16 @@ class Workload:
     """Whether a canary has to show that the kernel measures its uid and its file system."""
     posture: tuple[str, ...] = ()
     """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
+    interpreter: Interpreted | None = None
+    """What the executable runs, if it is an interpreter."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the sets that what it imports may come from; none for no interpreter."""
+        if self.interpreter is None:
+            return ()
+        names = (self.interpreter.modules, self.executable_set, *self.mapped)
+        return tuple(dict.fromkeys(names))
 
     def allows_all_of(self, other: "Workload") -> bool:
         """Say whether what `other` allowed is allowed still: tokens under it may live on.
@@ -329,6 +351,7 @@ def _misfits_of(workload: Workload, policy: Policy) -> Iterator[Finding]:
             yield _misfit(what, expected=f"set or signer {name}", found="none such")
     if workload.container and workload.container.image not in files:
         yield _misfit(what, expected=f"set {workload.container.image}", found="none such")
+    yield from _misfits_of_interpreter(workload, files)
     if workload.executable_set in signers:
         # A key says who made a program, and he makes others: an identity is one program's.
         expected, found = "a set with the executable's digest", f"signer {workload.executable_set}"
@@ -338,6 +361,17 @@ def _misfits_of(workload: Workload, policy: Policy) -> Iterator[Finding]:
     elif workload.executable_file not in files[workload.executable_set]:
         wanted = f"{workload.executable_file} in set {workload.executable_set}"
         yield _misfit(what, expected=wanted, found="no such file")
+
+
+def _misfits_of_interpreter(
+    workload: Workload, files: Mapping[str, Mapping[str, tuple[bytes, ...]]]
+) -> Iterator[Finding]:
+    one, what = workload.interpreter, f"workload {workload.id}"
+    if one and one.script not in files.get(one.modules, {}):
+        yield _misfit(what, expected=f"{one.script} in set {one.modules}", found="no such file")
+    if one and LEVELS.index(workload.minimum) > LEVELS.index(MOST_OF_INTERPRETERS):
+        expected = f"{MOST_OF_INTERPRETERS} at most, being an interpreter"
+        yield _misfit(what, expected=expected, found=workload.minimum)
 
 
 def _misfit(what: str, *, expected: str, found: str) -> Finding:

@@ -28,26 +28,15 @@ from verifier.file_signature import verify_file_signature
 from verifier.instance import AcceptedInstance
 from verifier.layout import find_misplaced
 from verifier.levels import Grounds, reach
+from verifier.modules import find_unproven, verify_modules
 from verifier.node import Measured, Node
+from verifier.places import is_in_place, judge_place
 from verifier.policy import LEVELS, Container, Policy, Signer, Workload
 from verifier.posture import DEMANDS, Standing
 from verifier.process_key import verify_process_key
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
 from verifier.verdict import Accepted, Refused
-
-FILE_SYSTEMS = {
-    0xEF53: "ext4",
-    0x58465342: "xfs",
-    0x9123683E: "btrfs",
-    0xF2F52010: "f2fs",
-    0x73717368: "squashfs",
-    0xE0F5E1E2: "erofs",
-}
-"""Where a program may lie: file systems of this kernel's own disks, by f_type (Linux
-include/uapi/linux/magic.h; xfs: fs/xfs/libxfs/xfs_format.h). Memory (tmpfs, ramfs, memfd) is not
-measured by every kernel; what a server or another process holds (NFS, 9p, FUSE) can differ from
-one read to the next."""
 
 CAPABILITIES = {
     19: "CAP_SYS_PTRACE",
@@ -57,9 +46,6 @@ CAPABILITIES = {
 }
 """With one of these a process can be made to look like another (PR_SET_MM_MAP) or be one of
 those that make it so (Linux include/uapi/linux/capability.h)."""
-
-WRITABLE_BY_OTHERS = 0o022
-"""Permissions of a file that group or everybody may write."""
 
 MOST_SIGNED = 8
 """Records of one digest whose signatures are looked at: a list can be full of them."""
@@ -167,6 +153,7 @@ def _judge_new(judge: _Judge, new: NewProcess) -> Accepted:
     key = verify_process_key(new, core=core, quote=judge.instance.quote)
     _verify_record(judge, key.core)
     workload = select_workload(core, node=judge.node.name, policy=judge.policy)
+    verify_modules(new.modules, core=core, workload=workload, policy=judge.policy)
     return _accept(judge, key.name, core, new.look, workload, is_new=True)
 
 
@@ -317,10 +304,12 @@ def _mismatches(
             expected=f"{texts} ({workload.executable_set})",
             found=sha256_text(core.executable),
         )
-    elif any(core.executable in one.interpreters for one in policy.sets_on(node)):
-        # Which script it runs, and which modules, nothing shows yet.
+    elif not workload.interpreter and any(
+        core.executable in one.interpreters for one in policy.sets_on(node)
+    ):
         expected, found = "a program by itself", sha256_text(core.executable)
         yield Finding(reason=Reason.PROCESS_INTERPRETER, what=what, expected=expected, found=found)
+    yield from find_unproven(core, workload, what=what)
     if core.user != workload.user:
         expected, found = workload.user, label(core.user)
         yield Finding(reason=Reason.PROCESS_USER, what=what, expected=expected, found=found)
@@ -359,6 +348,7 @@ def _changes(look: Look, core: CoreRecord) -> Iterator[Finding]:
         "start": (core.start_ticks, look.start_ticks),
         "executable": (sha256_text(core.executable), sha256_text(look.executable.digest)),
         "cgroup": (label(core.cgroup), label(look.cgroup)),
+        "modules": (sha256_text(core.modules), sha256_text(look.modules)),
         "user, pid and mount namespaces": (core.namespaces, look.namespaces[:IN_RECORD]),
     }
     for what, (then, now) in facts.items():
@@ -427,24 +417,14 @@ def _places(look: Look) -> Iterator[Finding]:
         what = label(file.path)
         if file.links == 0:
             yield Finding(reason=Reason.PROCESS_DELETED, what=what, expected="a file with a name")
-        if _may_be_written(file):
-            # Known bytes now, and others between two looks: nothing measures an ordinary user's.
-            found = f"uid {file.owner}, mode {file.mode:04o}"
-            expected = "root's, and nobody else may write it"
-            yield Finding(reason=Reason.PROCESS_OWNER, what=what, expected=expected, found=found)
-        if file.filesystem not in FILE_SYSTEMS:
-            expected, found = ", ".join(FILE_SYSTEMS.values()), f"{file.filesystem:#x}"
-            yield Finding(
-                reason=Reason.PROCESS_FILESYSTEM, what=what, expected=expected, found=found
-            )
+        place = {"owner": file.owner, "mode": file.mode, "filesystem": file.filesystem}
+        yield from judge_place(file.path, **place)
 
 
 def _is_in_place(file: MappedFile) -> bool:
-    return bool(file.links) and not _may_be_written(file) and file.filesystem in FILE_SYSTEMS
-
-
-def _may_be_written(file: MappedFile) -> bool:
-    return bool(file.owner or file.mode & WRITABLE_BY_OTHERS)
+    return bool(file.links) and is_in_place(
+        owner=file.owner, mode=file.mode, filesystem=file.filesystem
+    )
 
 
 def _verify_unit(look: Look, workload: Workload) -> None:

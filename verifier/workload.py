@@ -9,7 +9,7 @@ A document holds one; the keys of a later version are unknown here, and refused:
 import re
 from datetime import timedelta
 
-from verifier.policy import LEVELS, Container, Workload
+from verifier.policy import LEVELS, Container, Interpreted, Workload
 from verifier.posture import DEMANDS
 from verifier.reference import NAME, PATH
 from verifier.tables import Table
@@ -77,6 +77,7 @@ def read_workload(text: str) -> Workload:
         any_starter=any_starter,
         container=container,
         needs_canary=table.flag("canary", default=True),
+        interpreter=_read_interpreter(table),
         minimum=table.text("minimum", _LEVEL),
         audiences=audiences,
         scopes=scopes,
@@ -103,6 +104,15 @@ def _read_container(table: Table) -> Container:
     container = table.table("container")
     found = Container(image=container.text("set", NAME), cgroup=container.text("cgroup", _CGROUP))
     container.end()
+    return found
+
+
+def _read_interpreter(table: Table) -> Interpreted | None:
+    if table.value("interpreter") is None:
+        return None
+    one = table.table("interpreter")
+    found = Interpreted(script=one.text("script", PATH), modules=one.text("modules", NAME))
+    one.end()
     return found
 
 

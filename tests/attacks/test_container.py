@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from credential import wit
 from swtpm.kernels import Kernel
 from tests.attacks.machine import AUDIENCE, PATH, SOCKET, UID, USER, Machine, MachinePuppet, sha256
 from verifier.policy import ReferenceSet
@@ -148,6 +149,22 @@ def test_113_the_program_outside_of_the_container(shop: Machine, broker: Contain
 def test_113_the_same_image_in_another_cgroup(shop: Machine) -> None:
     with Contained(shop, cgroup="/shop/below") as other:
         assert other.why(ID) == ["process.cgroup-not-the-containers"]
+
+
+@pytest.mark.attack(number=81, attacker=ANYBODY, asset=IDENTITY)
+def test_081_a_pid_number_of_another_namespace(shop: Machine, broker: Contained) -> None:
+    """In there it is number 1, as is the first process of any container, and init outside."""
+    token = broker.obtain_granted(ID).token
+    assert broker.say("pid") == "1"
+    rows = shop.world.operator("ledger", "tail", "-n", "100")
+    jti = wit.read_unverified(token).jti
+    (issued,) = (one["body"] for one in rows if one["body"].get("jti") == jti)
+    spaces = shop.run(f"stat -Lc %i /proc/{issued['pid']}/ns/user /proc/{issued['pid']}/ns/pid")
+    own = shop.run("stat -Lc %i /proc/self/ns/pid /proc/self/ns/mnt").split()
+    assert [str(one) for one in issued["namespaces"][:2]] == spaces.split()
+    assert not {str(one) for one in issued["namespaces"]} & set(own)
+    assert issued["pid"] != 1
+    assert issued["cgroup"] == f"/shop/{broker.container}"
 
 
 @pytest.mark.attack(number=71, attacker=ANYBODY, asset=IDENTITY)
