@@ -92,6 +92,16 @@ def _has_measured(transaction: Transaction, node: NodeRow, digest: bytes) -> boo
     return any(one.digest == digest for one in read_measured(parts))
 
 
+def revoke_importers(transaction: Transaction, policy: Policy, name: str) -> int:
+    """End the credentials of programs whose modules were known by a set that has lost some.
+
+    What they could import was judged when they were new, and is not kept.
+    """
+    workloads = [one.id for one in policy.workloads if name in one.modules]
+    processes = [one for id_ in workloads for one in transaction.processes(workload=id_)]
+    return revoke_all(transaction, processes, Cause.REFERENCE_WITHDRAWN)
+
+
 def _is_wanted(process: ProcessRow, policy: Policy) -> bool:
     core = CoreRecord.decode(process.core)
     try:

@@ -5,7 +5,7 @@ the end of its path is what its set calls it. Who may add a file to a directory 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from evidence import Malformed
 from evidence.modules import Module, ModuleTree, digest_of
@@ -50,14 +50,11 @@ def verify_modules(tree: bytes, *, core: CoreRecord, workload: Workload, policy:
         raise Malformed("expected modules in the order of their paths, each once")
     sets = policy.named_sets_on(core.node, workload.modules)
     own = policy.named_sets_on(core.node, (workload.interpreter.modules,))
+    files = [one.files for one in sets]
     findings = capped(
-        (
-            *_judge_script(modules, core, workload.interpreter, [one.files for one in own]),
-            *capped(
-                finding
-                for module in modules
-                for finding in _judge(module, workload, [one.files for one in sets])
-            ),
+        chain(
+            _judge_script(modules, core, workload.interpreter, [one.files for one in own]),
+            *(_judge(module, workload, files) for module in modules),
         )
     )
     if findings:

@@ -24,7 +24,13 @@ from verifier.case import (
     Exported,
     policy_of,
 )
-from verifier.consequences import revoke_all, revoke_ruled_by, revoke_unfit, void_tokens
+from verifier.consequences import (
+    revoke_all,
+    revoke_importers,
+    revoke_ruled_by,
+    revoke_unfit,
+    void_tokens,
+)
 from verifier.ledger import Cause, Entry, Kind
 from verifier.policy import BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
@@ -367,7 +373,10 @@ def _end_what_changed(
     if held is None:
         return 0
     if held.kind == REFERENCE:
-        return revoke_unfit(transaction, policy, Cause.REFERENCE_WITHDRAWN)
+        revoked = revoke_unfit(transaction, policy, Cause.REFERENCE_WITHDRAWN)
+        if not _has_all_of(text, held.text):
+            revoked += revoke_importers(transaction, policy, held.name)
+        return revoked
     if held.kind == BOOT_POLICY:
         return _end_boots(transaction, read_boot_policy(held.text), text)
     if held.kind == KERNEL_POLICY:
@@ -392,6 +401,19 @@ def _end_boots(transaction: Transaction, held: BootPolicy, text: str) -> int:
         return 0
     ended = [one for one in transaction.processes() if held.counts_on(one.node)]
     return void_tokens(transaction, ended, Cause.BOOT_POLICY_CHANGED)
+
+
+def _has_all_of(text: str, older: str) -> bool:
+    """Say whether a set, empty where it is gone, knows on each node all that the older one did."""
+    old = read_reference_value(older)
+    if not isinstance(old, ReferenceSet):
+        return True
+    new = read_reference_value(text) if text else None
+    return (
+        isinstance(new, ReferenceSet)
+        and (not new.nodes or (bool(old.nodes) and set(old.nodes) <= set(new.nodes)))
+        and all(set(one) <= set(new.files.get(path, ())) for path, one in old.files.items())
+    )
 
 
 def _node(transaction: Transaction, name: str) -> NodeRow:

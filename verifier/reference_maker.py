@@ -1,6 +1,7 @@
 """Reference sets from files that are known to be good: a directory tree, installed packages.
 
-Paths are relative to the root and free of symbolic links, as the kernel sees them; what is not a
+Paths are relative to the root, and no directory in them is a symbolic link: the kernel sees them
+so. A link to a file is another name of that file, by which programs find it; what else is not a
 regular file is left out. That the files are good is the caller's word.
 """
 
@@ -19,6 +20,9 @@ EVERY = 500
 """Files between two lines of progress."""
 MOST_SOURCE = 200
 """Characters of package names in `source`."""
+
+MOST_LINKS = 40
+"""Followed for one path (Linux include/linux/namei.h, MAXSYMLINKS)."""
 
 Progress = Callable[[str], None]
 
@@ -68,7 +72,7 @@ def _make(  # noqa: PLR0913 - a set is made of this
         if PATH.fullmatch(label) is None or not label.isprintable():
             left_out += 1
             continue
-        with path.open("rb") as file:
+        with _led_to(root, path).open("rb") as file:
             files[label] = (hashlib.file_digest(file, "sha256").digest(),)
         if number % EVERY == 0:
             progress(f"{number} files, now {label}")
@@ -80,13 +84,32 @@ def _make(  # noqa: PLR0913 - a set is made of this
 
 
 def _walk(tree: Path) -> Iterator[Path]:
-    """Yield the regular files under the tree, in order; symbolic links are not followed."""
+    """Yield the files under the tree, in order, and links to files."""
     for directory, names, files in os.walk(tree):
         names.sort()
         for file in sorted(files):
             path = Path(directory, file)
-            if path.is_file() and not path.is_symlink():
+            if _led_to(tree, path).is_file():
                 yield path
+
+
+def _led_to(root: Path, path: Path) -> Path:
+    """Return where a path leads for whom `root` is the root; it may be that nothing is there."""
+    at, left, links = root, list(path.relative_to(root).parts), 0
+    while left:
+        name = left.pop(0)
+        if name == "..":
+            at = at if at == root else at.parent
+        elif (at / name).is_symlink():
+            links += 1
+            if links > MOST_LINKS:
+                return at  # a directory, whatever was meant
+            target = (at / name).readlink()
+            at = root if target.is_absolute() else at
+            left = [*(one for one in target.parts if one != target.anchor), *left]
+        else:
+            at /= name
+    return at
 
 
 def _lists(root: Path, package: str) -> list[Path]:
@@ -103,15 +126,11 @@ def _escaped(package: str) -> str:
 
 
 def _listed(root: Path, file: Path) -> Iterator[Path]:
-    """Yield the regular files of a package's list, below the root and free of links."""
-    top = root.resolve()
+    """Yield the files of a package's list, below the root and by no directory that is a link."""
     for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         path = root / line.lstrip("/")
-        if path.is_symlink() or not path.is_file():
-            continue
-        resolved = path.resolve()
-        if resolved.is_relative_to(top):
-            yield root / resolved.relative_to(top)
+        if path != root and _led_to(root, path).is_file():
+            yield _led_to(root, path.parent) / path.name
 
 
 def _buffer(text: str) -> tuple[str, bytes]:

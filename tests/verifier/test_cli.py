@@ -147,11 +147,25 @@ def test_a_reference_set_of_a_tree(tmp_path: Path, capsys: Out) -> None:
     (tree / "usr/bin/odd\nname").write_bytes(b"odd")
     (tree / "bin").symlink_to("usr/bin")
     (tree / "usr/bin/link").symlink_to("true")
+    (tree / "etc").mkdir()
+    (tree / "etc/site.py").write_bytes(b"site")
+    (tree / "usr/lib").mkdir()
+    (tree / "usr/lib/site.py").symlink_to("/etc/site.py")
+    (tree / "usr/lib/passwd").symlink_to("/etc/passwd")
+    (tree / "usr/lib/hosts").symlink_to("../../../../../../../../etc/hosts")
+    (tree / "usr/lib/round").symlink_to("round")
+    (tree / "usr/lib/nowhere").symlink_to("gone")
     output = tmp_path / "set.toml"
     arguments = ["reference", "make", "tree-1", "--buffer", "kernel_version=6.12"]
     assert main([*arguments, "--tree", str(tree), "-o", str(output)]) == YES
     made = read_reference(output.read_text())
-    assert made.files == {"usr/bin/true": (sha256(b"true"),), "kernel_version": (sha256(b"6.12"),)}
+    assert made.files == {
+        "usr/bin/true": (sha256(b"true"),),
+        "usr/bin/link": (sha256(b"true"),),
+        "usr/lib/site.py": (sha256(b"site"),),
+        "etc/site.py": (sha256(b"site"),),
+        "kernel_version": (sha256(b"6.12"),),
+    }
     assert "1 with odd names left out" in capsys.readouterr().err
     assert main(["reference", "make", "tree-1", "--tree", str(tree), "--quiet"]) == YES
     told = capsys.readouterr()
@@ -175,7 +189,8 @@ def test_a_reference_set_of_packages(tmp_path: Path) -> None:
     arguments = ["reference", "make", "debian", "--root", str(root), "-o", str(output)]
     assert main([*arguments, "--packages", "libc6", "other"]) == YES
     made = read_reference(output.read_text())
-    assert made.files == {"usr/lib/libc.so.6": (sha256(b"libc"),)}
+    libc = (sha256(b"libc"),)
+    assert made.files == {"usr/lib/libc.so.6": libc, "usr/lib/alias.so": libc}
     assert made.source == "packages libc6 other"
     assert main([*arguments, "--packages", "lib*"]) == MISUSED
     assert main([*arguments, "--packages", "other"]) == MISUSED, "a set without files is none"
