@@ -1,0 +1,3 @@
+"""What agent.py imports."""
+
+PLAN = "golden"
