@@ -55,8 +55,9 @@ class _Tree:
 class ModuleTrees:
     """Lists the modules of programs; hashes with `digests`."""
 
-    def __init__(self, digests: Digests) -> None:
+    def __init__(self, digests: Digests, *, lasts_seconds: float = LASTS_SECONDS) -> None:
         self._digests = digests
+        self._lasts_seconds = lasts_seconds
         self._trees: dict[str, _Tree] = {}
         self._listings: dict[PythonProgram, tuple[tuple[_Tree, ...], Listing]] = {}
 
@@ -80,7 +81,7 @@ class ModuleTrees:
 
     def _tree(self, root: str) -> _Tree:
         now, last = time.monotonic(), self._trees.get(root)
-        if last and now - last.when < LASTS_SECONDS:
+        if last and now - last.when < self._lasts_seconds:
             return last
         found = tuple(_walk(os.fsencode(root)))
         facts = tuple(_facts(*one) for one in found)

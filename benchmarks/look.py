@@ -14,10 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attestor.digests import Digests
+from attestor.interpreter import resolve
 from attestor.look import Codes, Pins, glance, look, pin
+from attestor.modules import ModuleTrees
 from attestor.sharers import Sharers
+from evidence.modules import ModuleTree
 
 PROGRAM = "import bz2, lzma, ssl, zlib; print(flush=True); input()"
 MOST_FILE_BYTES = 512 << 20
@@ -61,7 +66,25 @@ def measure(pins: Pins) -> dict[str, dict[str, float]]:
         "look again": timed(lambda: look(pins, known, sharers)),
         "look again, after a while": timed(lambda: look(pins, known, Sharers())),
         "glance before a proof": timed(lambda: glance(pins)),
+        **measure_modules(),
     }
+
+
+def measure_modules() -> dict[str, dict[str, float]]:
+    """Return the times of listing what a Python program could import: once for each round."""
+    with TemporaryDirectory() as directory:
+        script = Path(directory, "agent.py")
+        script.touch()
+        program = resolve("/usr/bin/python3", str(script))
+        known = ModuleTrees(Digests(most_bytes=MOST_FILE_BYTES), lasts_seconds=0)
+        listed = ModuleTree.decode(known.of(program).encoded).modules
+        return {
+            f"{len(listed)} modules, hashed": timed(
+                lambda: ModuleTrees(Digests(most_bytes=MOST_FILE_BYTES)).of(program),
+                times=TIMES // 20,
+            ),
+            f"{len(listed)} modules again": timed(lambda: known.of(program)),
+        }
 
 
 def timed(work: Callable[[], object], *, times: int = TIMES) -> dict[str, float]:

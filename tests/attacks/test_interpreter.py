@@ -79,7 +79,7 @@ def lab(machine: Machine) -> Machine:
         document = machine.world.directory / f"agent-{kind}.toml"
         document.write_text(text)
         machine.world.operator(kind, "put", str(document))
-    machine.run(f"mkdir -p {CACHE}")
+    machine.run(f"mkdir -p {CACHE} /home/payments/bin /srv")
     for path, data in files.items():
         machine.put(f"{HOME}/{path}", data)
     return machine

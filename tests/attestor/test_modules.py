@@ -63,9 +63,8 @@ def machine(open_directory: Path) -> Installation:
 
 @pytest.fixture
 def trees(monkeypatch: pytest.MonkeyPatch) -> ModuleTrees:
-    monkeypatch.setattr(modules, "LASTS_SECONDS", 0.0)
     monkeypatch.setattr(modules, "MOST_MODULES", FEW_MODULES)
-    return ModuleTrees(Digests(most_bytes=1 << 20))
+    return ModuleTrees(Digests(most_bytes=1 << 20), lasts_seconds=0)
 
 
 def test_the_interpreter_of_this_machine_looks_where_it_is_said_to(open_directory: Path) -> None:

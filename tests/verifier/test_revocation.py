@@ -5,7 +5,8 @@ happens in the second in which it is due.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 import pytest
 
 from credential import wit
+from tests import simulated_agent
 from tests.open_doors import open_doors
 from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
@@ -23,7 +25,10 @@ from verifier.boot_policy import read_boot_policy
 from verifier.case import BOOT_POLICY, KERNEL_POLICY, REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
 from verifier.operators import Unfit, kernel_policy_name
+from verifier.reference import encode_reference
 from verifier.store import LIST_ENTRIES
+
+SOME = "00" * 32
 
 
 @pytest.fixture
@@ -385,6 +390,56 @@ def test_another_files_digest_is_withdrawn(
         player.attest()
     assert party.state(token) == REVOKED
     assert causes(verifier) == [Cause.NODE_REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "ends"),
+    [
+        pytest.param("python", lambda one: one.replace("code.py", "other.py"), True, id="a name"),
+        pytest.param("python", lambda one: re.sub('"sha256:..', '"sha256:11', one), True, id="it"),
+        pytest.param("python", lambda one: f'nodes = ["build-7", "b"]\n{one}', True, id="nodes"),
+        pytest.param("agent-1.2", lambda one: f'{one}"more" = "sha256:{SOME}"', False, id="more"),
+        pytest.param("others", lambda one: one.replace("other.py", "more"), False, id="others"),
+    ],
+)
+def test_a_modules_digest_is_withdrawn(  # noqa: PLR0913, PLR0917
+    verifier: RunningVerifier,
+    player: Player,
+    party: Party,
+    name: str,
+    change: Callable[[str], str],
+    ends: bool,  # noqa: FBT001
+) -> None:
+    """At once: what a program could import is judged when it is new."""
+    documents = {one.name: encode_reference(one) for one in simulated_agent.sets_of(player.node)}
+    for text in documents.values():
+        verifier.operators.put(REFERENCE, text)
+    verifier.operators.put(WORKLOAD, simulated_agent.workload_toml(player.node))
+    agent = simulated_agent.launch(player.node)
+    player.attest([agent])
+    token = token_of(player, agent)
+    assert party.state(token) == VALID
+    assert verifier.operators.put(REFERENCE, change(documents[name]))["revoked"] == int(ends)
+    assert party.state(token) == (REVOKED if ends else VALID)
+    assert causes(verifier) == [Cause.REFERENCE_WITHDRAWN] * ends
+    if ends:
+        return
+    player.attest()
+    assert party.state(token) == VALID
+
+
+def test_a_set_of_modules_is_removed(
+    verifier: RunningVerifier, player: Player, party: Party
+) -> None:
+    for one in simulated_agent.sets_of(player.node):
+        verifier.operators.put(REFERENCE, encode_reference(one))
+    agent_toml = simulated_agent.workload_toml(player.node)
+    verifier.operators.put(WORKLOAD, agent_toml)
+    agent = simulated_agent.launch(player.node)
+    player.attest([agent])
+    fewer = agent_toml.replace('"debian-12", "python"', '"debian-12"')
+    assert verifier.operators.put(WORKLOAD, fewer)["revoked"] == 1
+    assert party.state(token_of(player, agent)) == REVOKED
 
 
 def test_the_workload_is_removed(
