@@ -204,8 +204,8 @@ def _find(request: object, descriptors: Sequence[int], memory: _Memory) -> objec
                 raise NoLook("it lies on a file system that others answer for")
             return memory.codes.digests.of(file)
         case ["program", str(interpreter), str(script)], []:
-            program = resolve(interpreter, script)
-            return [program.members(), memory.trees.of(program).encoded]
+            python = resolve(interpreter, script)
+            return [python.members(), memory.trees.of(python).encoded]
         case ["presences", [*uids]], []:
             found = find_presences(cast("list[int]", uids)) if sees_every_process() else ()
             return [one.members() for one in found]
