@@ -14,6 +14,7 @@ from functools import partial
 
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
+from attestor.collector import HASHING_TRIES
 from attestor.conversation import Opening, Services, converse
 from attestor.interpreter import PythonProgram
 from attestor.look import NAMESPACES
@@ -29,8 +30,6 @@ from evidence.process import Look
 
 STANDARD = 3
 """Descriptors that a launch brings: what becomes 0, 1 and 2."""
-HASHING_TRIES = 4
-"""How often it is asked what a program could import: what was hashed before is remembered."""
 START_SECONDS = 20.0
 """How long a child may take to open its program, and to execute it."""
 

@@ -94,6 +94,8 @@ def run(path: Path, argv: Sequence[str], *, user: str, interpreter: str) -> int:
         interpreter=_found(interpreter) if interpreter else "",
     )
     with closing(Line(path)) as line:
+        if interpreter:
+            line.wait_on()  # the daemon hashes what it could import, and says when it gives up
         line.say(launch, (0, 1, 2))
         pid = line.hear(local.Launched).pid
         _forward_signals(pid)

@@ -6,13 +6,22 @@ looked for outside of their directories. What lies in those is root's, and known
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from credential import local, wit
-from tests.attacks.machine import AUDIENCE, SOCKET, USER, Machine, MachinePuppet, granted, sha256
+from tests.attacks.machine import (
+    AUDIENCE,
+    PATIENCE_SECONDS,
+    SOCKET,
+    USER,
+    Machine,
+    MachinePuppet,
+    granted,
+    sha256,
+)
 from tests.attestor.puppets import SOURCES, reasons
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference
@@ -95,19 +104,20 @@ def there(machine: Machine, path: str, data: bytes, *, owner: str = "root") -> I
         machine.run(f"rm {path}")
 
 
-def test_a_program_with_its_script_and_modules(lab: Machine) -> None:
+PATHS = [f"/usr/lib/{one}" for one in ("python311.zip", "python3.11", "python3.11/lib-dynload")]
+
+
+@pytest.mark.attack(number=63, attacker="the process itself", asset=IDENTITY, level="L2")
+def test_063_what_a_script_evaluates_is_not_seen(lab: Machine) -> None:
+    """What it does not prove, number 63: data that a known script takes for code."""
     with Agent(lab) as agent:
-        token = granted(agent.asks()).token
-        procseal = wit.read_unverified(token).procseal
+        procseal = wit.read_unverified(granted(agent.asks()).token).procseal
         assert (procseal.level, procseal.binding) == ("lab", "launched")
-        assert agent.is_proven()
         assert agent.say("path").split() == [f"{HOME}/bin", *PATHS]
-        time.sleep(6)  # rounds go by, and what was listed is listed anew
+        assert agent.is_proven()
+        assert agent.say("eval 6 * 7") == "42"
         assert agent.is_proven()
     assert lab.is_accepted()
-
-
-PATHS = [f"/usr/lib/{one}" for one in ("python311.zip", "python3.11", "python3.11/lib-dynload")]
 
 
 IMPORT = f'import sys; sys.path.insert(0, "{HOME}/bin"); import agent'
@@ -117,8 +127,7 @@ IMPORT = f'import sys; sys.path.insert(0, "{HOME}/bin"); import agent'
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(f"{PYTHON} {SCRIPT}", id="attached"),
-        pytest.param(f"{PYTHON} -E -s -S -B {SCRIPT}", id="attached, with the flags"),
+        pytest.param(f"{PYTHON} -E -s -S -B {SCRIPT}", id="attached"),
         pytest.param(f"/usr/bin/attestor run -- {PYTHON} -E -s -S -B {SCRIPT}", id="launched"),
         pytest.param(f"/usr/bin/attestor run -- {PYTHON} -c '{IMPORT}'", id="-c"),
         pytest.param(
@@ -143,9 +152,8 @@ def test_063_a_script_of_his_own(lab: Machine) -> None:
 
 
 @pytest.mark.attack(number=64, attacker=ROOT, asset=IDENTITY)
-@pytest.mark.parametrize("name", ["plan.cpython-311.pyc", "json.cpython-311.pyc"])
-def test_064_a_poisoned_compiled_module(lab: Machine, name: str) -> None:
-    with there(lab, f"{CACHE}/{name}", b"poison"), Agent(lab) as agent:
+def test_064_a_poisoned_compiled_module(lab: Machine) -> None:
+    with there(lab, f"{CACHE}/plan.cpython-311.pyc", b"poison"), Agent(lab) as agent:
         assert reasons(agent.asks()) == ["process.module-unknown"]
 
 
@@ -185,19 +193,22 @@ def test_065_modules_that_the_user_would_add(lab: Machine) -> None:
 
 
 @pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY)
-@pytest.mark.parametrize("name", ["sitecustomize.py", "usercustomize.py", "evil.pth"])
-def test_065_files_beside_the_script(lab: Machine, name: str) -> None:
-    with there(lab, f"{HOME}/bin/{name}", b"import os"), Agent(lab) as agent:
-        assert reasons(agent.asks()) == ["process.module-unknown"]
+def test_065_files_beside_the_script(lab: Machine) -> None:
+    names = ("sitecustomize.py", "usercustomize.py", "evil.pth")
+    with ExitStack() as files:
+        for name in names:
+            files.enter_context(there(lab, f"{HOME}/bin/{name}", b"import os"))
+        with Agent(lab) as agent:
+            assert reasons(agent.asks()) == ["process.module-unknown"] * len(names)
 
 
 @pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY)
-@pytest.mark.parametrize("path", ["/usr/bin/pyvenv.cfg", "/usr/pyvenv.cfg", f"{PYTHON}._pth"])
-def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine, path: str) -> None:
-    with there(lab, path, b"home = /home/payments/bin"):
-        told = lab.world.machine.run(f"setpriv --reuid={USER} --regid={USER} --clear-groups {RUN}")
-    assert "local.look-failed" in told.output
-    assert told.code == 1
+def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine) -> None:
+    for path in ("/usr/bin/pyvenv.cfg", f"{PYTHON}._pth"):
+        with there(lab, path, b"home = /home/payments/bin"):
+            told = lab.world.machine.run(RUN, user=USER, timeout=PATIENCE_SECONDS)
+        assert "local.look-failed" in told.output
+        assert told.code == 1
 
 
 @pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY)
@@ -207,12 +218,3 @@ def test_065_a_directory_that_others_may_write(lab: Machine) -> None:
         found = reasons(agent.asks())
     lab.run(f"chmod 755 {HOME}")
     assert found == ["process.file-writable-by-others-than-root"]
-
-
-@pytest.mark.attack(number=63, attacker="the process itself", asset=IDENTITY, level="L2")
-def test_063_what_a_script_evaluates_is_not_seen(lab: Machine) -> None:
-    """What it does not prove, number 63: data that a known script takes for code."""
-    with Agent(lab) as agent:
-        granted(agent.asks())
-        assert agent.say("eval 6 * 7") == "42"
-        assert agent.is_proven()
