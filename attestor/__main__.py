@@ -217,6 +217,7 @@ def _status(arguments: argparse.Namespace) -> int:
         f"verifier   {found['verifier']}, last answer {found['last_answer'] or 'none yet'}",
         f"next       in {found['next_round_seconds']} s",
         f"processes  {found['processes']}, peers by {found['peer_proof']}",
+        f"canaries   {found['canaries']} in this boot",
         "TPM        " + ", ".join(f"{name} {count}" for name, count in sorted(operations.items())),
         *(
             f"  pid {one['pid']:<8} {one['level']:<4} {one['id']}, lease {one['lease_seconds']} s"
