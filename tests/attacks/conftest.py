@@ -20,6 +20,18 @@ def machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Mach
         yield one
 
 
+CLOSED = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforce=1"
+"""Command line of a kernel that lets nobody into it or into another process."""
+
+
+@pytest.fixture(scope="session", params=["6.12", "6.1"])
+def closed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
+    """One with such a kernel, booted through firmware as a boot policy accepts it."""
+    with Machine.boot(request.param, programs, firmware=True, append=CLOSED) as one:
+        one.accept_boot()
+        yield one
+
+
 @pytest.fixture
 def world(machine: Machine) -> World:
     return machine.world

@@ -29,6 +29,7 @@ SOCKET = Path("/run/procseal/attestor.sock")
 UNIT = "puppet.service"
 ID = "spiffe://example.org/puppet"
 DYNAMIC_ID = "spiffe://example.org/puppet-dynamic"
+BOOT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
 AUDIENCE = "https://ledger.example.org"
 USER = "payments"
 UID = 1001
@@ -103,8 +104,10 @@ class Machine:
 
     @classmethod
     @contextmanager
-    def boot(cls, kernel: str, programs: Programs) -> Iterator["Machine"]:
-        with World.build(kernel=kernel) as world:
+    def boot(
+        cls, kernel: str, programs: Programs, *, firmware: bool = False, append: str = ""
+    ) -> Iterator["Machine"]:
+        with World.build(kernel=kernel, firmware=firmware, append=append) as world:
             machine = cls(world, programs, kernel)
             machine._configure()
             yield machine
@@ -164,9 +167,28 @@ class Machine:
         """Run a command as root that has to succeed; return its output."""
         return str(self.world.machine.run(command).check().output)
 
-    def puppet(self, path: str = PATH, *, user: str = USER, prefix: str = "") -> "MachinePuppet":
+    def puppet(
+        self, path: str = PATH, *, user: str = USER, prefix: str = "", unit: str = UNIT
+    ) -> "MachinePuppet":
         """Start a puppet in its unit."""
-        return MachinePuppet(self.world, path=path, user=user, prefix=prefix)
+        return MachinePuppet(self.world, path=path, user=user, prefix=prefix, unit=unit)
+
+    def operate(self, kind: str, text: str) -> None:
+        """Put a policy document."""
+        document = self.world.directory / "document.toml"
+        document.write_text(text)
+        self.world.operator(kind, "put", str(document))
+
+    def accept_boot(self) -> None:
+        """Have an operator declare good how the machine has booted, and only that."""
+        log, policy = self.world.directory / "event-log", self.world.directory / "boot-policy.toml"
+        log.write_bytes(self.world.machine.get(BOOT_LOG))
+        line = self.world.machine.get("/proc/cmdline").decode().rstrip("\n")
+        self.world.operator(
+            "boot-policy", "make", "--name", "lab", "--event-log", str(log),
+            "--command-line", line, "-o", str(policy),
+        )  # fmt: skip
+        self.world.operator("boot-policy", "put", str(policy))
 
     def is_accepted(self) -> bool:
         return any(node["accepted"] for node in self.world.operator("node", "list"))
@@ -178,12 +200,18 @@ class MachinePuppet(Puppet):
     names = iter(range(1_000_000))
 
     def __init__(
-        self, world: World, *, path: str = PATH, user: str = USER, prefix: str = ""
+        self,
+        world: World,
+        *,
+        path: str = PATH,
+        user: str = USER,
+        prefix: str = "",
+        unit: str = UNIT,
     ) -> None:
         self.world = world
         self.name = f"puppet-{next(self.names)}"
         self.heard = 0
-        self.pid = world.start_as(user, UNIT, f"{prefix} {path}".lstrip(), self.name)
+        self.pid = world.start_as(user, unit, f"{prefix} {path}".lstrip(), self.name)
         said = self.hear()
         assert said == "ready", world.output(self.name)
 

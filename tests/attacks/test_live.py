@@ -13,6 +13,7 @@ import pytest
 
 from credential import local
 from swtpm import Failed
+from swtpm.kernels import Kernel
 from tests.attacks.machine import (
     AUDIENCE,
     DYNAMIC,
@@ -25,10 +26,14 @@ from tests.attacks.machine import (
     UID,
     UNIT,
     USER,
+    WORKLOAD,
     Machine,
     MachinePuppet,
+    sha256,
 )
 from tests.attestor.puppets import packet, reasons
+from verifier.policy import ReferenceSet
+from verifier.reference import encode_reference
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(400)]
 
@@ -43,6 +48,11 @@ NEVER_RUN = "/usr/bin/tac"
 """Known, and nobody executes it."""
 KNOWN_LIBRARY = "/usr/lib/x86_64-linux-gnu/libz.so.1"
 """Known, and not allowed for the workload."""
+KNOWN_MODULE, UNKNOWN_MODULE = "crc7", "ts_bm"
+SIGNATURE_END = b"~Module signature appended~\n"
+SIGNATURE_INFO_BYTES = 12
+"""Before that: struct module_signature, the signature's length its last 4 bytes, big endian
+(Linux include/linux/module_signature.h)."""
 LIST = "/sys/kernel/security/ima/ascii_runtime_measurements"
 
 
@@ -95,6 +105,19 @@ def test_053_data_written_is_not_seen(machine: Machine, puppet: MachinePuppet) -
     with machine.puppet() as sibling:
         sibling.do(f"write-data {puppet.pid}")
     assert puppet.say("value") == "2"
+    assert puppet.is_proven()
+
+
+@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL, level="L2")
+def test_128_a_proof_that_a_process_is_made_to_ask_for(
+    machine: Machine, puppet: MachinePuppet
+) -> None:
+    """What it does not prove, number 128: no code is changed, and no tracer stays."""
+    puppet.obtain_granted()
+    asked = local.Prove(audience=AUDIENCE, method="POST", url=f"{AUDIENCE}/post")
+    with machine.puppet() as sibling:
+        sibling.do(f"force {puppet.pid} {packet(asked)}")
+    assert isinstance(puppet.receive(), local.Proof)
     assert puppet.is_proven()
 
 
@@ -394,7 +417,38 @@ def start_with_pid(machine: Machine, pid: int) -> int:
     raise Failed(f"pid {pid} is never free")
 
 
-# These two end the node's trust until it reboots: they are the last.
+# The kernel
+
+
+def unsigned(machine: Machine, name: str) -> bytes:
+    """Return a module of this kernel's without its signature."""
+    [(_, module)] = Kernel.at(machine.kernel).modules(name)
+    bare, found, _ = module.partition(SIGNATURE_END)
+    assert found
+    length = int.from_bytes(bare[-4:], "big")
+    return bare[: -SIGNATURE_INFO_BYTES - length]
+
+
+@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY)
+def test_086_a_module_that_nobody_signed(machine: Machine) -> None:
+    """Known, or the node would be refused. The kernel says ever after that it is tainted."""
+    module = unsigned(machine, KNOWN_MODULE)
+    known = ReferenceSet(name="unsigned", files={f"{KNOWN_MODULE}.ko": (sha256(module),)})
+    machine.operate("reference", encode_reference(known))
+    id_ = f"{ID}-untainted"
+    line = 'minimum = "lab"'
+    text = WORKLOAD.replace(f'"{ID}"', f'"{id_}"')
+    machine.operate("workload", text.replace(line, f'{line}\nposture = ["untainted"]'))
+    with machine.puppet() as puppet:
+        puppet.obtain_granted(id_)
+        machine.put(f"/tmp/{KNOWN_MODULE}.ko", module)
+        machine.run(f"insmod /tmp/{KNOWN_MODULE}.ko")
+        until_refused(lambda: puppet.prove(AUDIENCE), "process.posture-not-as-demanded")
+    with machine.puppet() as puppet:
+        puppet.obtain_granted()
+
+
+# These three end the node's trust until it reboots: they are the last.
 
 
 @pytest.mark.attack(number=60, attacker=ROOT, asset=CREDENTIAL)
@@ -423,6 +477,23 @@ def test_077_an_unknown_program_for_a_while(machine: Machine) -> None:
     machine.put(path, machine.programs.puppet)
     with machine.puppet(path) as puppet:
         until_refused(lambda: puppet.obtain(SOCKET, ID), "ima-list.entry-unknown")
+
+
+@pytest.mark.attack(number=86, attacker=ROOT, asset="the node")
+def test_086_a_module_that_nobody_knows(machine: Machine) -> None:
+    name = f"/tmp/{UNKNOWN_MODULE}.ko"
+    machine.put(name, unsigned(machine, UNKNOWN_MODULE))
+    machine.run(f"insmod {name}")
+
+    def is_told() -> bool:
+        rows = machine.world.operator("ledger", "tail", "-n", "20")
+        told = [one for row in rows for one in row["body"].get("findings", ())]
+        return any(
+            one["reason"] == "ima-list.entry-unknown" and one["what"].startswith(name)
+            for one in told
+        )
+
+    machine.world.wait_for(is_told, "the module to be refused")
 
 
 def until_refused(ask: Callable[[], local.Message | None], reason: str) -> None:

@@ -25,6 +25,7 @@
  *   write-text PID        the same through /proc/PID/mem
  *   write-data PID        change another process's data, with process_vm_writev
  *   trace PID             be the tracer of a process or a thread, and stay it
+ *   force PID TEXT        have another process send a packet, with ptrace, and leave no trace in it
  *   value                 say what write-data has changed
  *   rename NAME           call oneself something else, for ps
  *   stall FILE            have a file for one's arguments: whoever reads them waits for its server;
@@ -58,6 +59,7 @@
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -314,6 +316,57 @@ static int write_data(pid_t pid)
 	struct iovec from = {.iov_base = &other, .iov_len = sizeof other};
 	struct iovec to = {.iov_base = (void *)&value, .iov_len = sizeof other};
 	return process_vm_writev(pid, &from, 1, &to, 1, 0) < 0 ? -1 : 0;
+}
+
+/* The descriptor of a process's socket, of which it has one. */
+static int socket_of(pid_t pid)
+{
+	for (int descriptor = 3; descriptor < 64; descriptor++) {
+		char path[64], target[64] = "";
+		snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, descriptor);
+		if (readlink(path, target, sizeof target - 1) > 0 && strncmp(target, "socket:", 7) == 0)
+			return descriptor;
+	}
+	errno = ENOTSOCK;
+	return -1;
+}
+
+/* The process waits in a system call: the instruction before makes another one, and then it is
+ * put back where it was, to wait again. */
+static int force(const char *told)
+{
+	enum { BELOW = 16384, INSTRUCTION = 2, MOST_TEXT = 4096 };
+	static char text[MOST_TEXT];
+	char *rest;
+	pid_t pid = (pid_t)strtol(told, &rest, 10);
+	snprintf(text, sizeof text, "%s", rest + (*rest == ' '));
+	swap(text, strlen(text), '|', '\n');
+	int status, descriptor = socket_of(pid);
+	struct user_regs_struct before, now;
+	if (descriptor < 0 || ptrace(PTRACE_ATTACH, pid, NULL, NULL) < 0 ||
+	    waitpid(pid, &status, 0) < 0 || ptrace(PTRACE_GETREGS, pid, NULL, &before) < 0)
+		return -1;
+	unsigned long place = (before.rsp - BELOW) & ~15UL;
+	for (size_t at = 0; at < strlen(text); at += sizeof(long)) {
+		long word;
+		memcpy(&word, text + at, sizeof word);
+		ptrace(PTRACE_POKEDATA, pid, place + at, word);
+	}
+	now = before;
+	now.rip -= INSTRUCTION;
+	now.rax = SYS_write;
+	now.rdi = (unsigned long)descriptor;
+	now.rsi = place;
+	now.rdx = strlen(text);
+	now.orig_rax = -1UL;
+	if (ptrace(PTRACE_SETREGS, pid, NULL, &now) < 0 ||
+	    ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) < 0 ||
+	    ptrace(PTRACE_GETREGS, pid, NULL, &now) < 0 ||
+	    ptrace(PTRACE_SETREGS, pid, NULL, &before) < 0 ||
+	    ptrace(PTRACE_DETACH, pid, NULL, NULL) < 0)
+		return -1;
+	errno = now.rax == strlen(text) ? 0 : EIO;
+	return errno ? -1 : 0;
 }
 
 static void *wait_for_ever(void *told)
@@ -590,6 +643,8 @@ static void obey(char *line)
 		done(write_text(atoi(rest)));
 	} else if ((rest = after(line, "write-data"))) {
 		done(write_data(atoi(rest)));
+	} else if ((rest = after(line, "force"))) {
+		done(force(rest));
 	} else if ((rest = after(line, "trace"))) {
 		done((int)ptrace(PTRACE_SEIZE, atoi(rest), NULL, NULL));
 	} else if ((rest = after(line, "stall"))) {

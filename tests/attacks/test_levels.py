@@ -1,0 +1,90 @@
+"""Levels on real kernels: a machine booted through firmware, its kernel closed on its command line.
+
+Linux 6.1 has no pidfds of peers, so that an attached process stays at L1 there.
+"""
+
+import pytest
+
+from credential import local
+from tests.attacks.machine import AUDIENCE, ID, SOCKET, WORKLOAD, Machine
+from tests.attestor.puppets import packet, reasons
+
+pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
+
+SIBLING = "a process of the same user"
+ROOT = "root on the node"
+IDENTITY = "the identity"
+CREDENTIAL = "the credential"
+
+PROVE = packet(local.Prove(audience=AUDIENCE, method="POST", url=f"{AUDIENCE}/post"))
+
+
+def stricter(machine: Machine, name: str, *changes: tuple[str, str]) -> str:
+    """Put another workload for the puppet, that demands more; return its id."""
+    id_ = f"{ID}-{name}"
+    text = WORKLOAD.replace(f'"{ID}"', f'"{id_}"')
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    machine.operate("workload", text)
+    return id_
+
+
+def attached_level(machine: Machine) -> str:
+    """Return what an attached process reaches on this kernel."""
+    return "L1" if machine.kernel == "6.1" else "L2"
+
+
+def minimum(level: str) -> tuple[str, str]:
+    return 'minimum = "lab"', f'minimum = "{level}"'
+
+
+def test_an_attached_process(closed_machine: Machine) -> None:
+    with closed_machine.puppet() as puppet:
+        assert puppet.obtain_granted().level == attached_level(closed_machine)
+
+
+@pytest.mark.attack(number=134, attacker="a node with an old kernel", asset=IDENTITY)
+def test_134_a_level_that_an_attached_process_does_not_reach(closed_machine: Machine) -> None:
+    too_high = "L3" if attached_level(closed_machine) == "L2" else "L2"
+    id_ = stricter(closed_machine, "high", minimum(too_high))
+    with closed_machine.puppet() as puppet:
+        answer = puppet.obtain(SOCKET, id_)
+        assert reasons(answer) == ["process.level-below-minimum"]
+        assert isinstance(answer, local.Refusal)
+        wants = "launched" if too_high == "L3" else "peer_proof pidfd"
+        assert wants in answer.findings[0].found
+
+
+@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL)
+@pytest.mark.parametrize("how", ["force", "poke-other", "write-text", "write-data"])
+def test_128_nobody_gets_into_a_process(closed_machine: Machine, how: str) -> None:
+    """Whatever unit the sibling is in: the kernel lets no process into another."""
+    with closed_machine.puppet() as puppet, closed_machine.puppet(unit="other.service") as sibling:
+        assert puppet.obtain_granted().level == attached_level(closed_machine)
+        more = f" {PROVE}" if how == "force" else ""
+        assert sibling.say(f"{how} {puppet.pid}{more}") in {
+            "failed Operation not permitted",
+            "failed Permission denied",
+            "failed Bad file descriptor",
+        }
+        assert puppet.is_proven()
+
+
+@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY)
+def test_086_how_the_kernel_is_set(closed_machine: Machine) -> None:
+    words = ("secure-boot", "lockdown", "signed-modules", "no-ptrace", "untainted")
+    demanded = ", ".join(f'"{word}"' for word in words)
+    line = 'minimum = "lab"'
+    good = stricter(closed_machine, "closed", (line, f"{line}\nposture = [{demanded}]"))
+    more = stricter(closed_machine, "sealed", (line, f'{line}\nposture = ["no-more-modules"]'))
+    kexec = stricter(closed_machine, "final", (line, f'{line}\nposture = ["no-kexec"]'))
+    for id_, expected in ((good, ""), (more, "no-more-modules"), (kexec, "no-kexec")):
+        with closed_machine.puppet() as puppet:
+            answer = puppet.obtain(SOCKET, id_)
+            if not expected:
+                assert isinstance(answer, local.Credential), answer
+                continue
+            assert reasons(answer) == ["process.posture-not-as-demanded"]
+            assert isinstance(answer, local.Refusal)
+            assert answer.findings[0].what == expected
