@@ -107,6 +107,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PYTHON",
         help="PROGRAM is a script of this interpreter's: it and its modules are looked at",
     )
+    running.add_argument(
+        "--env",
+        action="append",
+        metavar="NAME=VALUE",
+        help="give it these variables and no others, instead of all of ours",
+    )
+    running.add_argument(
+        "--file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file that it is to read: its digest goes into the program's record",
+    )
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
     add_asking("status", "Say what the attestor that runs is doing", partial(_asking, _status))
     add("check-config", "Say whether the configuration can be used", _check_config)
@@ -192,6 +205,8 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.argv,
         user=arguments.user,
         interpreter=arguments.interpreter,
+        environment=arguments.env,
+        files=arguments.file,
     )
 
 

@@ -177,7 +177,10 @@ async def _greet(
     async with services.admission.turn(peer.uid):
         with _looking(peer):
             pinned = await services.strangers.run(partial(Looker.pin, pidfd=peer.pidfd))
-            pins.append(replace(pinned, program=started.program if started else None))
+            if started:
+                files = tuple(one.path for one in started.configuration)
+                pinned = replace(pinned, program=started.program, files=files)
+            pins.append(pinned)
             look = await _first_look(peer, services, pins[0])
     nonce = secrets.token_hex(NONCE_BYTES)
     await channel.send(local.Nonce(nonce=nonce))

@@ -8,6 +8,7 @@ child itself sent it.
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,12 @@ from attestor.reasons import Local, refuse
 from attestor.starter import Account, Order
 from attestor.subject import Started
 from credential import local
-from evidence.process import Look
+from evidence.process import (
+    ConfigurationFile,
+    Look,
+    arguments_digest,
+    environment_digest,
+)
 
 STANDARD = 3
 """Descriptors that a launch brings: what becomes 0, 1 and 2."""
@@ -62,7 +68,9 @@ class Launcher:
         with ours, await asyncio.to_thread(self._child) as child:
             with theirs:
                 place = [theirs.fileno(), *opening.packet.descriptors]
-                executable = await self._start(peer, order, child, place)
+                executable, configuration = await self._start(
+                    peer, order, message.file, child, place
+                )
             opening.packet.close()
             launched = Peer(
                 pidfd=child.pidfd,
@@ -72,7 +80,14 @@ class Launcher:
                 proof="child",
                 kernel=self.kernel,
             )
-            started = Started(executable=executable, program=program, modules=modules)
+            started = Started(
+                executable=executable,
+                arguments=arguments_digest(order.arguments),
+                environment=environment_digest(order.variables),
+                configuration=configuration,
+                program=program,
+                modules=modules,
+            )
             talk = asyncio.create_task(
                 converse(Channel(ours), launched, self.services, started=started)
             )
@@ -126,8 +141,10 @@ class Launcher:
         child.orders.settimeout(START_SECONDS)
         return closing(child)
 
-    async def _start(self, peer: Peer, order: Order, child: Child, place: list[int]) -> bytes:
-        """Have the child open, hash what it opened, have it execute that; return the digest."""
+    async def _start(
+        self, peer: Peer, order: Order, files: Sequence[str], child: Child, place: list[int]
+    ) -> tuple[bytes, tuple[ConfigurationFile, ...]]:
+        """Have the child open, hash what it opened and its files, have it execute that."""
         path = order.arguments[0]
         async with self.services.admission.turn(peer.uid):
             try:
@@ -135,6 +152,7 @@ class Launcher:
                 try:
                     find = self.services.strangers.run
                     digest = await find(partial(Looker.digest, descriptor=file))
+                    configuration = await find(partial(Looker.configuration, files=files))
                 finally:
                     os.close(file)
                 await asyncio.to_thread(starter.go, child.orders)
@@ -142,7 +160,7 @@ class Launcher:
                 raise refuse(Local.START, path, found=str(error)) from error
             except NoLook as error:
                 raise refuse(Local.LOOK_FAILED, path, found=str(error)) from error
-        return digest
+        return digest, configuration
 
 
 def _is_beside_us(look: Look) -> bool:

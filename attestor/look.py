@@ -55,6 +55,8 @@ class Pins:
     """/proc/PID/maps, opened when the process was first seen."""
     program: PythonProgram | None = None
     """What the attestor launched, where that is an interpreter with a script."""
+    files: tuple[str, ...] = ()
+    """Paths of the configuration that it was launched with."""
 
     def close(self) -> None:
         """Let go of the process, but for the pidfd, which is somebody else's."""
@@ -273,6 +275,7 @@ def _look(pins: Pins, code: Code, sharers: Sharers, summary: Glance) -> Look:
         is_pid_namespace_initial_owned=_owner(directory, "ns/pid") == INITIAL_USER_NAMESPACE,
         parent=parent,
         modules=b"",
+        configuration=(),
     )
 
 

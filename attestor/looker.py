@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from attestor import packets, privileges
+from attestor.configuration import read_configuration
 from attestor.digests import Digests, Unreadable
 from attestor.interpreter import PythonProgram, resolve
 from attestor.look import Codes, Glance, Pins, glance, look, pin
@@ -29,7 +30,8 @@ from attestor.sharers import Sharers
 from attestor.starter import Account
 from evidence import Malformed
 from evidence.posture import Presence
-from evidence.process import Look
+from evidence.process import ConfigurationFile, Look
+from evidence.shapes import Shape
 
 GRACE_SECONDS = 2
 """How much longer the daemon waits than the looker gives itself."""
@@ -75,7 +77,8 @@ class Looker:
     def look(self, pins: Pins) -> tuple[Look, Glance]:
         """Return a look at a process."""
         program = [pins.program.members()] if pins.program else []
-        match self._ask(["look", program], [pins.pidfd, pins.directory, pins.maps])[0]:
+        request = ["look", program, list(pins.files)]
+        match self._ask(request, [pins.pidfd, pins.directory, pins.maps])[0]:
             case [seen, summary]:
                 return Look.read(seen), Glance.read(summary)
             case _:
@@ -96,6 +99,14 @@ class Looker:
     def digest(self, descriptor: int) -> bytes:
         """Return SHA-256 of a file."""
         return cast("bytes", self._ask("digest", [descriptor])[0])
+
+    def configuration(self, files: Sequence[str]) -> tuple[ConfigurationFile, ...]:
+        """Return the files at these paths, hashed."""
+        match self._ask(["configuration", list(files)])[0]:
+            case [*found]:
+                return tuple(map(ConfigurationFile.read, found))
+            case _:
+                raise NoLook("the looker's answer was not understood")
 
     def account(self, who: str | int) -> tuple[str, Account]:
         """Return the name (empty if there is none) and the account of a user."""
@@ -192,11 +203,13 @@ def _answer(
 def _find(request: object, descriptors: Sequence[int], memory: _Memory) -> object:
     """Return what was asked for."""
     match request, descriptors:
-        case ["look", [*program]], [pidfd, directory, maps]:
+        case ["look", [*program], [*files]], [pidfd, directory, maps]:
             # Before the process: a look is held together by its glances, and they take no notice.
             trees = [memory.trees.of(PythonProgram.read(one)).digest for one in program]
             seen, summary = look(Pins(pidfd, directory, maps), memory.codes, memory.sharers)
-            return [replace(seen, modules=b"".join(trees)).members(), summary.members()]
+            configuration = read_configuration(cast("list[str]", files), memory.codes.digests)
+            seen = replace(seen, modules=b"".join(trees), configuration=configuration)
+            return [seen.members(), summary.members()]
         case "glance", [pidfd, directory, maps]:
             return glance(Pins(pidfd, directory, maps)).members()
         case "digest", [file]:
@@ -206,11 +219,23 @@ def _find(request: object, descriptors: Sequence[int], memory: _Memory) -> objec
         case ["program", str(interpreter), str(script)], []:
             python = resolve(interpreter, script)
             return [python.members(), memory.trees.of(python).encoded]
-        case ["presences", [*uids]], []:
-            found = find_presences(cast("list[int]", uids)) if sees_every_process() else ()
-            return [one.members() for one in found]
         case ["account", str() | int() as who], []:
             return _account(who)
+        case [str(about), [*which]], []:
+            return [one.members() for one in _find_all(about, which, memory)]
+        case _:
+            raise NoLook("not a request to a looker")
+
+
+def _find_all(about: str, which: Sequence[object], memory: _Memory) -> Sequence[Shape]:
+    """Return what is known of each of several uids, or paths."""
+    match about:
+        case "presences" if sees_every_process():
+            return find_presences(cast("Sequence[int]", which))
+        case "presences":
+            return ()
+        case "configuration":
+            return read_configuration(cast("Sequence[str]", which), memory.codes.digests)
         case _:
             raise NoLook("not a request to a looker")
 

@@ -80,18 +80,29 @@ def status(path: Path) -> str:
         return line.hear(local.State).json
 
 
-def run(path: Path, argv: Sequence[str], *, user: str, interpreter: str) -> int:
+def run(  # noqa: PLR0913 - what a program is started with
+    path: Path,
+    argv: Sequence[str],
+    *,
+    user: str,
+    interpreter: str,
+    environment: Sequence[str] | None = None,
+    files: Sequence[str] = (),
+) -> int:
     """Have the daemon launch a program with our descriptors; return its exit status.
 
     `interpreter` is the one of Python that runs it, empty where it is no script.
+    `environment` is all that it is given, our own where there is None; `files` are the absolute
+    paths of those that it is to read, whose digests go into its record.
     """
     program = argv[0] if interpreter else _found(argv[0])
-    environment = tuple(f"{name}={value}" for name, value in os.environ.items())
+    own = (f"{name}={value}" for name, value in os.environ.items())
     launch = local.Launch(
         argument=(str(Path(program).absolute()), *argv[1:]),
-        environment=environment,
+        environment=tuple(own if environment is None else environment),
         user=user,
         interpreter=_found(interpreter) if interpreter else "",
+        file=tuple(files),
     )
     with closing(Line(path)) as line:
         if interpreter:

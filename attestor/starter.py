@@ -40,6 +40,13 @@ class Order(Shape):
     environment: tuple[str, ...]
     """Each `NAME=VALUE`."""
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the program is given, but for our own VARIABLE."""
+        given = dict(one.split("=", 1) for one in self.environment)
+        given.pop(VARIABLE, None)
+        return given
+
 
 def give(order: Order, channel: socket.socket, descriptors: Sequence[int]) -> int:
     """Tell a child what it will run; return the file that it opened.
@@ -104,8 +111,7 @@ def _execute(channel: socket.socket, order: Order, descriptors: list[int]) -> No
     for place, descriptor in zip((*STANDARD, CHANNEL), (*standard, kept), strict=True):
         os.dup2(descriptor, place, inheritable=True)
     try:
-        variables = dict(one.split("=", 1) for one in order.environment)
-        os.execve(file, order.arguments, {**variables, VARIABLE: str(CHANNEL)})  # noqa: S606 no shell
+        os.execve(file, order.arguments, {**order.variables, VARIABLE: str(CHANNEL)})  # noqa: S606 no shell
     except OSError as error:
         packets.send(socket.socket(fileno=channel_copy), ["failed", str(error)])
         os._exit(126)

@@ -18,7 +18,7 @@ from attestor.tpm import ProcessKey
 from credential import crypto, grant, wit, wpt
 from credential.reasons import Finding, Refused
 from evidence.canary import Place
-from evidence.process import ATTACHED, IN_RECORD, LAUNCHED, CoreRecord, Look
+from evidence.process import ATTACHED, IN_RECORD, LAUNCHED, ConfigurationFile, CoreRecord, Look
 
 JTI_BYTES = 16
 
@@ -81,6 +81,11 @@ class Started:
 
     executable: bytes
     """SHA-256 of the file that it executes."""
+    arguments: bytes
+    """`evidence.process.arguments_digest`."""
+    environment: bytes
+    """`evidence.process.environment_digest`."""
+    configuration: tuple[ConfigurationFile, ...]
     program: PythonProgram | None
     """What that is, where it is an interpreter with a script."""
     modules: bytes
@@ -231,6 +236,9 @@ def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: by
         namespaces=look.namespaces[:IN_RECORD],
         binding=LAUNCHED if met.peer.proof == "child" else ATTACHED,
         peer_proof=met.peer.proof,
+        arguments=met.started.arguments if met.started else b"",
+        environment=met.started.environment if met.started else b"",
+        configuration=met.started.configuration if met.started else (),
         use_key=crypto.point_of(use_key),
         script=program.script if program else "",
         modules=look.modules,

@@ -111,7 +111,9 @@ def _unknown_files(new: NewProcess) -> NewProcess:
     return replace(new, look=replace(new.look, files=files))
 
 
-EMPTY = Body(boot="", kernel="", instances=(), posture=POSTURE, presences=(), new=(), known=())
+EMPTY = Body(
+    boot="", kernel="", instances=(), canaries=(), posture=POSTURE, presences=(), new=(), known=()
+)
 
 
 def _known(process: SimulatedProcess, room: int) -> tuple[KnownProcess, ...]:

@@ -29,6 +29,7 @@ CHANNEL_VARIABLE = "PROCSEAL_FD"
 
 _TEXT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 """No control characters (a terminal may show any of this), no line ends, no surrogates."""
+_PATH = rf"(?=.{{1,4096}}\Z)(?:/(?!\.{{1,2}}(?:/|\Z))(?:(?!/){_TEXT})+)+"
 _TOKEN = rf"[A-Za-z0-9_.-]{{1,{wit.MOST_BYTES}}}"
 _PROOF = rf"[A-Za-z0-9_.-]{{1,{wpt.MOST_BYTES}}}"
 _NUMBER = r"0|[1-9][0-9]{0,14}"
@@ -47,6 +48,11 @@ def _one(pattern: str) -> Any:  # noqa: ANN401  (as dataclasses.field)
 def _perhaps(pattern: str) -> Any:  # noqa: ANN401
     """Return a member that may be absent, and then reads as the empty text."""
     return field(default="", metadata={"pattern": pattern, "least": 0, "most": 1})
+
+
+def _perhaps_many(pattern: str, *, most: int) -> Any:  # noqa: ANN401
+    """Return a member that may be absent or repeated, and reads as a tuple."""
+    return field(default=(), metadata={"pattern": pattern, "least": 0, "most": most})
 
 
 def _many(pattern: str, *, least: int, most: int) -> Any:  # noqa: ANN401
@@ -175,6 +181,8 @@ class Launch(Message):
     """Empty for the caller's own."""
     interpreter: str = _perhaps(rf"/{_TEXT}{{1,4095}}")
     """Absolute path of a Python interpreter, whose script the first argument is then."""
+    file: tuple[str, ...] = _perhaps_many(_PATH, most=16)
+    """Files that the program is to read, by absolute path without `.` and `..`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,12 @@ Paths are labels for people: digests decide.
 """
 
 import hashlib
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from evidence import cbor
 from evidence.shapes import Message, Shape
 
 LAUNCHED = "launched"
@@ -23,6 +26,40 @@ inode of its own (Linux 6.9); a pidfd (6.5); a pid number that a pidfd kept from
 
 IN_RECORD = 3
 """Of the namespaces of a look, the first three are in the core record too."""
+
+WRITABLE_BY_OTHERS = 0o022
+"""Permissions of a file that group or everybody may write."""
+
+MOST_CONFIGURATION = 16
+"""Files of one launched process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationFile(Shape):
+    """A file that a launched process is to read, as whoever had it launched has named it."""
+
+    path: str
+    """Absolute; none of it is a symbolic link."""
+    digest: bytes
+    """SHA-256 of the file at this path, 32 bytes."""
+    is_roots: bool
+    """It and every directory above it belong to root, and nobody else may write to them."""
+
+
+def arguments_digest(arguments: Sequence[str]) -> bytes:
+    """Return the digest of argv, 32 bytes."""
+    return _digest("procseal arguments 1", arguments)
+
+
+def environment_digest(environment: Dictionary[str, str]) -> bytes:
+    """Return the digest of an environment, 32 bytes; PROCSEAL_FD, which is ours, is not in it."""
+    return _digest(
+        "procseal environment 1", [f"{name}={environment[name]}" for name in sorted(environment)]
+    )
+
+
+def _digest(kind: str, texts: Sequence[str]) -> bytes:
+    return hashlib.sha256(cbor.encode([kind, *texts])).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +92,12 @@ class CoreRecord(Message):
     """One of BINDINGS."""
     peer_proof: str
     """One of PEER_PROOFS."""
+    arguments: bytes
+    """`arguments_digest` of what it was launched with; empty where it was not launched."""
+    environment: bytes
+    """`environment_digest`, in the same way."""
+    configuration: tuple[ConfigurationFile, ...]
+    """As they were right before it was launched; none where it was not."""
     use_key: bytes
     """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes."""
     script: str
@@ -166,6 +209,8 @@ class Look(Shape):
     namespaces: tuple[int, ...]
     """Inodes of the user, pid, mnt, net, ipc, uts and cgroup namespaces, in this order."""
     is_user_namespace_initial: bool
+    configuration: tuple[ConfigurationFile, ...]
+    """The files of the core record, as they are now."""
     is_pid_namespace_initial_owned: bool
     """The pid namespace belongs to the initial user namespace: its pids cannot be forged."""
     parent: int

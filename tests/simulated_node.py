@@ -56,7 +56,17 @@ from evidence.messages import (
     quote_binding,
 )
 from evidence.posture import Posture, Presence
-from evidence.process import ATTACHED, CoreRecord, Look, MappedFile, Segment
+from evidence.process import (
+    ATTACHED,
+    LAUNCHED,
+    ConfigurationFile,
+    CoreRecord,
+    Look,
+    MappedFile,
+    Segment,
+    arguments_digest,
+    environment_digest,
+)
 from evidence.process import Mapping as MappedRange
 from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
 from verifier import crypto
@@ -94,6 +104,18 @@ ATTESTOR_FILES: dict[str, bytes] = {
 """Read by the attestor's uid: register 13."""
 PROGRAM = "bin/payments"
 PROGRAM_FILES: dict[str, bytes] = {PROGRAM: b"\x7fELF payments"}
+ARGUMENTS = (f"/{PROGRAM}", "--serve")
+ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC"}
+CONFIGURATION = ConfigurationFile(
+    path="/etc/payments/payments.toml", digest=hashlib.sha256(b"limit = 1").digest(), is_roots=True
+)
+NO_LAUNCH: dict[str, Any] = {"arguments": b"", "environment": b"", "configuration": ()}
+LAUNCH: dict[str, Any] = {
+    "arguments": arguments_digest(ARGUMENTS),
+    "environment": environment_digest(ENVIRONMENT),
+    "configuration": (CONFIGURATION,),
+}
+"""What the core record says of a launched process, unless a test says otherwise."""
 LIBC = "usr/lib/x86_64-linux-gnu/libc.so.6"
 
 
@@ -759,7 +781,10 @@ class SimulatedNode:
             "modules": b"",
             "identity": self.identity,
         }
-        record = CoreRecord(**(core_fields | dict(core or {})))
+        core_fields |= dict(core or {})
+        if core_fields["binding"] == LAUNCHED:
+            core_fields = LAUNCH | core_fields
+        record = CoreRecord(**(NO_LAUNCH | core_fields))
         look_fields: dict[str, Any] = shared | {
             "executable": executable,
             "files": (executable, mapped_file(LIBC, SYSTEM_FILES[LIBC])),
@@ -776,6 +801,7 @@ class SimulatedNode:
             "cgroup": record.cgroup,
             "namespaces": (1, 2, 3, 4, 5, 6, 7),
             "is_user_namespace_initial": True,
+            "configuration": record.configuration,
             "is_pid_namespace_initial_owned": True,
             "parent": 1,
             "modules": record.modules,

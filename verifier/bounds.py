@@ -9,7 +9,9 @@ from evidence import Malformed
 MOST_ITEMS = 1 << 17
 """Of one message. An array of 65536 key Names, each an item, and all else that evidence has."""
 MOST_ENVELOPE_ITEMS = 32
-"""Of a message that comes in at the door, and of a core record: one array of plain members."""
+"""Of a message that comes in at the door: one array of plain members."""
+MOST_CORE_ITEMS = 96
+"""Of a core record, with 16 files of a configuration."""
 MOST_BODY_ITEMS = 1 << 20
 """Of a body, which is bytes within a message: some 10,000 processes."""
 FEWEST_ITEMS = 64
@@ -33,6 +35,11 @@ _ARGUMENT_BYTES = {24: 1, 25: 2, 26: 4, 27: 8}
 def demand_envelope(data: bytes) -> None:
     """Raise Malformed if the message has more items than any that comes in at the door."""
     demand_bounded(data, MOST_ENVELOPE_ITEMS)
+
+
+def demand_core(data: bytes) -> None:
+    """Raise Malformed if a core record has more items than any."""
+    demand_bounded(data, MOST_CORE_ITEMS)
 
 
 def demand_payload(data: bytes) -> None:

@@ -79,6 +79,11 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_NOT_MEASURED: "attestor check-node",
     Reason.PROCESS_USER: "verifier workload list",
     Reason.PROCESS_UNIT: "verifier workload list",
+    Reason.PROCESS_STARTER: "attestor run --user USER -- PROGRAM ARGUMENTS",
+    Reason.PROCESS_ARGUMENTS: "attestor run -- PROGRAM ARGUMENTS, those of the workload",
+    Reason.PROCESS_ENVIRONMENT: "attestor run --env NAME=VALUE, for each that the workload has",
+    Reason.PROCESS_CONFIGURATION: "attestor run --file PATH, for each that the workload has; `chown"
+    " root`; verifier workload put FILE, if the file is known to be good",
     Reason.PROCESS_CGROUP: "verifier workload list",
     Reason.PROCESS_IMAGE: "verifier reference put FILE, if the file is one of the image's",
     Reason.PROCESS_PATCHED: "start the program again",

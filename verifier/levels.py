@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from evidence.posture import Presence
-from evidence.process import PEER_PROOFS, CoreRecord, Look
+from evidence.process import LAUNCHED, PEER_PROOFS, CoreRecord, Look
 from verifier.policy import LEVELS, Workload
 from verifier.posture import Standing
 
@@ -81,7 +81,10 @@ def _lacks_for_l3(grounds: Grounds) -> Iterator[str]:
         yield "module.sig_enforce=1 on the command line and in force"
     if standing.taints:
         yield "a kernel that is not tainted"
-    yield "to be launched with arguments, environment and files that the workload names"
+    if grounds.workload.interpreter is not None:
+        yield "a program that is no interpreter"
+    if grounds.core.binding != LAUNCHED or grounds.workload.launch is None:
+        yield "to be launched with arguments, environment and files that the workload names"
 
 
 def _lacks_for_l4(_: Grounds) -> Iterator[str]:

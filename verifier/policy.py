@@ -123,6 +123,17 @@ class Interpreted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """With what a workload is launched, and with nothing else."""
+
+    arguments: tuple[str, ...]
+    """argv; the first is the program's absolute path."""
+    environment: Mapping[str, str]
+    files: Mapping[str, bytes]
+    """SHA-256 of each file of its configuration, by absolute path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Who may have which identity."""
 
@@ -134,7 +145,7 @@ class Workload:
     """Names of the sets and signers that its mapped files may come from."""
     user: str
     unit: str
-    """Last component of its cgroup; empty where `any_starter` or `container`."""
+    """Last component of its cgroup; empty where `any_starter`, `container` or `launch`."""
     any_starter: bool
     minimum: str
     """`lab`, `L1` ... `L4`."""
@@ -148,6 +159,8 @@ class Workload:
     """The container that it must run in, if it must."""
     needs_canary: bool = True
     """Whether a canary has to show that the kernel measures its uid and its file system."""
+    launch: Launch | None = None
+    """What its attestor must have launched it with, if that must have launched it."""
     posture: tuple[str, ...] = ()
     """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
     interpreter: Interpreted | None = None

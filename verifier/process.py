@@ -3,6 +3,7 @@
 Each process is judged alone: what is wrong with one never touches its neighbours.
 """
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from evidence.process import (
     CoreRecord,
     Look,
     MappedFile,
+    arguments_digest,
+    environment_digest,
 )
 from verifier import crypto
 from verifier.canary import WatchedList
@@ -31,7 +34,15 @@ from verifier.levels import Grounds, reach
 from verifier.modules import find_unproven, verify_modules
 from verifier.node import Measured, Node
 from verifier.places import is_in_place, judge_place
-from verifier.policy import LEVELS, Container, Policy, Signer, Workload
+from verifier.policy import (
+    LEVELS,
+    SHA256_BYTES,
+    Container,
+    Launch,
+    Policy,
+    Signer,
+    Workload,
+)
 from verifier.posture import DEMANDS, Standing
 from verifier.process_key import verify_process_key
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
@@ -243,6 +254,12 @@ def _unsound(core: CoreRecord) -> Iterator[Finding]:
     if len(core.namespaces) != IN_RECORD:
         expected, found = f"{IN_RECORD} namespaces", str(len(core.namespaces))
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected, found=found)
+    digests = {len(core.arguments), len(core.environment)}
+    paths = [one.path for one in core.configuration]
+    is_launch_told = digests == {SHA256_BYTES} and len(set(paths)) == len(paths)
+    if not (is_launch_told if core.binding == LAUNCHED else digests == {0} and not paths):
+        expected = "what it was launched with, and nothing where it was not"
+        yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
     if not crypto.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
@@ -316,10 +333,42 @@ def _mismatches(
     if workload.unit and core.unit != workload.unit:
         expected, found = workload.unit, label(core.unit)
         yield Finding(reason=Reason.PROCESS_UNIT, what=what, expected=expected, found=found)
+    if workload.launch:
+        yield from _launched_otherwise(workload.launch, core)
     is_starter_known = workload.unit or workload.any_starter or workload.container
     if not is_starter_known and core.binding != LAUNCHED:
-        expected = "a unit, a container, any_starter, or launched by the attestor"
+        expected = "launched by the attestor: attestor run"
         yield Finding(reason=Reason.PROCESS_STARTER, what=what, expected=expected)
+
+
+def _launched_otherwise(launch: Launch, core: CoreRecord) -> Iterator[Finding]:
+    """Find what a process was launched with that its workload does not say, or the other way."""
+    if core.binding != LAUNCHED:
+        return  # said once: its starter is not the attestor
+    what = _named(core)
+    if arguments_digest(launch.arguments) != core.arguments:
+        expected, found = label(shlex.join(launch.arguments)), sha256_text(core.arguments)
+        yield Finding(reason=Reason.PROCESS_ARGUMENTS, what=what, expected=expected, found=found)
+    if environment_digest(launch.environment) != core.environment:
+        given = [f"{name}={value}" for name, value in sorted(launch.environment.items())]
+        expected, found = label(shlex.join(given)) or "none", sha256_text(core.environment)
+        yield Finding(reason=Reason.PROCESS_ENVIRONMENT, what=what, expected=expected, found=found)
+    yield from _configured_otherwise(launch, core)
+
+
+def _configured_otherwise(launch: Launch, core: CoreRecord) -> Iterator[Finding]:
+    reason = Reason.PROCESS_CONFIGURATION
+    named = {one.path: one for one in core.configuration}
+    for path, digest in launch.files.items():
+        one = named.get(path)
+        if one is None or one.digest != digest:
+            expected, found = sha256_text(digest), sha256_text(one.digest) if one else "not named"
+            yield Finding(reason=reason, what=path, expected=expected, found=found)
+        elif not one.is_roots:
+            expected = "root's, the directories above it too, and nobody else may write to them"
+            yield Finding(reason=reason, what=path, expected=expected)
+    for path in named.keys() - launch.files.keys():
+        yield Finding(reason=reason, what=label(path), expected="no such file")
 
 
 # The look
@@ -330,7 +379,12 @@ def _verify_look(look: Look, core: CoreRecord) -> None:
     for mapping in look.mappings:
         if mapping.file >= len(look.files):
             raise Malformed(f"expected a file below {len(look.files)}, got {mapping.file}")
-    judged = (_changes(look, core), _standing(look, core), _memory(look))
+    judged = (
+        _changes(look, core),
+        _configuration(look, core),
+        _standing(look, core),
+        _memory(look),
+    )
     findings = capped(
         chain(*judged, _executable_unmapped(look), find_misplaced(look), _places(look))
     )
@@ -356,6 +410,17 @@ def _changes(look: Look, core: CoreRecord) -> Iterator[Finding]:
             yield Finding(
                 reason=Reason.PROCESS_CHANGED, what=what, expected=str(then), found=str(now)
             )
+
+
+def _configuration(look: Look, core: CoreRecord) -> Iterator[Finding]:
+    """Find a file of its configuration that is another than when the process was launched."""
+    if look.configuration == core.configuration:
+        return
+    then = {one.path: one for one in core.configuration}
+    changed = [one for one in look.configuration if one != then.get(one.path)]
+    what = label(changed[0].path) if changed else "files"
+    expected = f"its {len(then)} files as they were when it was launched"
+    yield Finding(reason=Reason.PROCESS_CONFIGURATION, what=what, expected=expected)
 
 
 def _standing(look: Look, core: CoreRecord) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ from evidence.process import CoreRecord
 from verifier import case as cases
 from verifier import plain
 from verifier.appraisal import highest
-from verifier.bounds import demand_envelope
+from verifier.bounds import demand_core
 from verifier.canary import choose_places, remember_asked, remember_missing, remember_outcome
 from verifier.case import Case, Document, Frame, Head, judge, outcome_of
 from verifier.certificates import read_folder
@@ -273,7 +273,7 @@ class Service:
         with self.transaction() as transaction:
             _demand_instance(transaction, wanted.node, signed.signer)
             policy = self.policy(transaction).policy
-        demand_envelope(wanted.core)
+        demand_core(wanted.core)
         core = CoreRecord.decode(wanted.core)
         workload = select_workload(core, node=wanted.node, policy=policy)
         return WantedAnswer(core=core.digest(), wants_canary=workload.needs_canary)

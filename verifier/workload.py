@@ -9,7 +9,8 @@ A document holds one; the keys of a later version are unknown here, and refused:
 import re
 from datetime import timedelta
 
-from verifier.policy import LEVELS, Container, Interpreted, Workload
+from evidence.process import MOST_CONFIGURATION
+from verifier.policy import LEVELS, Container, Interpreted, Launch, Workload
 from verifier.posture import DEMANDS
 from verifier.reference import NAME, PATH
 from verifier.tables import Table
@@ -41,6 +42,14 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")
 """systemd.unit(5): the characters of a unit's name."""
 _CGROUP = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9:_.@-]{1,255}){1,16}(/\*)?")
 """At least one name that is meant; only all of the last component may be any."""
+_ARGUMENT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,4096}")
+"""What the attestor's local protocol lets through."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_PLACE = re.compile(
+    r"(/(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}){1,32}"
+)
+"""An absolute path without `.` and `..`."""
 _LEVEL = re.compile("|".join(LEVELS))
 _AUDIENCE = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]{1,1024}")
 """RFC 3986: an absolute URI with an authority or path."""
@@ -65,7 +74,7 @@ def read_workload(text: str) -> Workload:
     table.what = f"workload {id_}"
     executable = table.table("executable")
     lifetime, lease = _read_times(table)
-    unit, any_starter, container = _read_starter(table)
+    unit, any_starter, container, launch = _read_starter(table)
     audiences, scopes = _read_uses(table)
     workload = Workload(
         id=id_,
@@ -78,6 +87,7 @@ def read_workload(text: str) -> Workload:
         container=container,
         needs_canary=table.flag("canary", default=True),
         interpreter=_read_interpreter(table),
+        launch=launch,
         minimum=table.text("minimum", _LEVEL),
         audiences=audiences,
         scopes=scopes,
@@ -91,13 +101,47 @@ def read_workload(text: str) -> Workload:
     return workload
 
 
-def _read_starter(table: Table) -> tuple[str, bool, Container | None]:
-    """Return what tells who may start it: its unit, nothing, or its container."""
+def _read_starter(table: Table) -> tuple[str, bool, Container | None, Launch | None]:
+    """Return what tells who may start it: its unit, nothing, its container, or its attestor."""
     unit, any_starter = table.text("unit", _UNIT, default=""), table.flag("any_starter")
     container = _read_container(table) if table.value("container") is not None else None
-    if [bool(unit), any_starter, container is not None].count(True) != 1:
-        raise table.refuse("unit", expected="either unit, any_starter = true or container")
-    return unit, any_starter, container
+    launch = _read_launch(table) if table.value("launch") is not None else None
+    said = (bool(unit), any_starter, container is not None, launch is not None)
+    if said.count(True) != 1:
+        expected = "one of unit, any_starter = true, container and launch"
+        raise table.refuse("unit", expected=expected)
+    return unit, any_starter, container, launch
+
+
+def _read_launch(table: Table) -> Launch:
+    launch = table.table("launch")
+    # Not `texts`: an argument may be there twice.
+    arguments = launch.value("argv")
+    if not isinstance(arguments, list) or not all(map(_is_argument, arguments)) or not arguments:
+        raise launch.refuse("argv", expected="an array of texts, at least one")
+    if not _PLACE.fullmatch(arguments[0]):
+        raise launch.refuse("argv", expected="the program's absolute path first")
+    environment = launch.table("env")
+    if not all(_NAME.fullmatch(name) for name in environment.values):
+        raise launch.refuse("env", expected=f"names of the form {_NAME.pattern}")
+    variables = {name: environment.text(name, _ARGUMENT) for name in environment.values}
+    if "PROCSEAL_FD" in variables:
+        raise launch.refuse("env", expected="no PROCSEAL_FD, which the attestor gives")
+    files = {}
+    for file in launch.tables("files"):
+        path = file.text("path", _PLACE)
+        if path in files:
+            raise launch.refuse("files", expected="no path twice")
+        files[path] = bytes.fromhex(file.text("digest", _DIGEST).removeprefix("sha256:"))
+        file.end()
+    if len(files) > MOST_CONFIGURATION:
+        raise launch.refuse("files", expected=f"at most {MOST_CONFIGURATION}")
+    launch.end()
+    return Launch(arguments=tuple(arguments), environment=variables, files=files)
+
+
+def _is_argument(value: object) -> bool:
+    return isinstance(value, str) and _ARGUMENT.fullmatch(value) is not None
 
 
 def _read_container(table: Table) -> Container:

@@ -8,7 +8,7 @@ whatever a test has root execute or map is known, or the node is refused until i
 import hashlib
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from credential import local
 from demo.world import World
 from swtpm.kernels import Kernel
 from swtpm.programs import BUILD
-from tests.attestor.puppets import Puppet, build, reasons
+from tests.attestor.puppets import CHANNEL, Puppet, build, reasons
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference
 
@@ -67,6 +67,14 @@ def granted(message: local.Message | None) -> local.Credential:
 
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+def until_refused(ask: Callable[[], local.Message | None], reason: str) -> None:
+    """Ask until the answer is a refusal for this reason."""
+    deadline = time.monotonic() + 60
+    while not isinstance(answer := ask(), local.Refusal) or reason not in reasons(answer):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.5)
 
 
 @dataclass(frozen=True)
@@ -247,3 +255,21 @@ class MachinePuppet(Puppet):
 
     def is_proven(self) -> bool:
         return isinstance(self.prove(AUDIENCE), local.Proof)
+
+
+class MachineLaunched(MachinePuppet):
+    """A puppet that root had the attestor launch for its user."""
+
+    def __init__(self, world: World, *words: str) -> None:
+        prefix = f"/usr/bin/attestor run --user {USER} {' '.join(words)} --"
+        super().__init__(world, user="root", prefix=prefix, unit="shell.service")
+        self.do(f"use {CHANNEL}")
+
+    def end(self) -> None:
+        """`attestor run` hands it the signal."""
+        self.world.machine.run(f"kill -TERM {self.pid}")
+
+    def meet(self, socket: Path) -> str:
+        """Return the nonce, which comes by itself."""
+        del socket
+        return str(self.expect(local.Nonce).nonce)

@@ -6,7 +6,18 @@ Linux 6.1 has no pidfds of peers, so that an attached process stays at L1 there.
 import pytest
 
 from credential import local
-from tests.attacks.machine import AUDIENCE, ID, SOCKET, WORKLOAD, Machine
+from tests.attacks.machine import (
+    AUDIENCE,
+    ID,
+    PATH,
+    SOCKET,
+    UNIT,
+    WORKLOAD,
+    Machine,
+    MachineLaunched,
+    sha256,
+    until_refused,
+)
 from tests.attestor.puppets import packet, reasons
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
@@ -54,6 +65,62 @@ def test_134_a_level_that_an_attached_process_does_not_reach(closed_machine: Mac
         assert isinstance(answer, local.Refusal)
         wants = "launched" if too_high == "L3" else "peer_proof pidfd"
         assert wants in answer.findings[0].found
+
+
+# Launched
+
+
+CONFIGURATION = "/etc/puppet.conf"
+CONTENT = b"limit = 1\n"
+WORDS = ("--env LANG=C.UTF-8", f"--file {CONFIGURATION}")
+
+
+@pytest.fixture
+def launched_id(closed_machine: Machine) -> str:
+    """A workload of level L3, and its file in the machine."""
+    closed_machine.world.machine.put(CONFIGURATION, CONTENT, owner="root", mode=0o644)
+    file = f'{{ path = "{CONFIGURATION}", digest = "sha256:{sha256(CONTENT).hex()}" }}'
+    launch = f'launch = {{ argv = ["{PATH}"], env = {{ LANG = "C.UTF-8" }}, files = [{file}] }}'
+    return stricter(closed_machine, "launched", minimum("L3"), (f'unit = "{UNIT}"', launch))
+
+
+def test_a_process_that_is_launched_as_its_workload_says(
+    closed_machine: Machine, launched_id: str
+) -> None:
+    with MachineLaunched(closed_machine.world, *WORDS) as puppet:
+        assert puppet.obtain_granted(launched_id).level == "L3"
+        assert puppet.is_proven()
+
+
+@pytest.mark.attack(number=125, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (WORDS[1:], "process.environment-not-the-workloads"),
+        ((*WORDS, "--env X=1"), "process.environment-not-the-workloads"),
+        (WORDS[:1], "process.configuration-not-the-workloads"),
+        ((*WORDS, "--file /etc/passwd"), "process.configuration-not-the-workloads"),
+    ],
+)
+def test_125_the_golden_program_launched_otherwise(
+    closed_machine: Machine, launched_id: str, words: tuple[str, ...], reason: str
+) -> None:
+    with MachineLaunched(closed_machine.world, *words) as puppet:
+        assert puppet.why(launched_id) == [reason]
+
+
+@pytest.mark.attack(number=125, attacker=ROOT, asset=CREDENTIAL)
+def test_125_a_file_of_its_configuration_that_is_replaced(
+    closed_machine: Machine, launched_id: str
+) -> None:
+    with MachineLaunched(closed_machine.world, *WORDS) as puppet:
+        puppet.obtain_granted(launched_id)
+        put = closed_machine.world.machine.put
+        put(CONFIGURATION, b"limit = 2\n", owner="root", mode=0o644)
+        until_refused(lambda: puppet.prove(AUDIENCE), "process.configuration-not-the-workloads")
+
+
+# What is done to it
 
 
 @pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL)

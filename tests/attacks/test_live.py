@@ -6,7 +6,7 @@ The node stays accepted through all of them but the last two, which end its trus
 import hashlib
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -30,6 +30,7 @@ from tests.attacks.machine import (
     Machine,
     MachinePuppet,
     sha256,
+    until_refused,
 )
 from tests.attestor.puppets import packet, reasons
 from verifier.policy import ReferenceSet
@@ -494,11 +495,3 @@ def test_086_a_module_that_nobody_knows(machine: Machine) -> None:
         )
 
     machine.world.wait_for(is_told, "the module to be refused")
-
-
-def until_refused(ask: Callable[[], local.Message | None], reason: str) -> None:
-    """Ask until the answer is a refusal for this reason."""
-    deadline = time.monotonic() + 60
-    while not isinstance(answer := ask(), local.Refusal) or reason not in reasons(answer):
-        assert time.monotonic() < deadline, answer
-        time.sleep(0.5)

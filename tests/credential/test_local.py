@@ -32,7 +32,12 @@ SAMPLES: list[Message] = [
     Prove(audience=AUDIENCE, method="POST", url=URL),
     Proof(token=TOKEN, proof=make_proof()),
     Token(),
-    Launch(argument=("/bin/a", "", "b: c"), environment=("A=", "B=é"), user="payments"),
+    Launch(
+        argument=("/bin/a", "", "b: c"),
+        environment=("A=", "B=é"),
+        user="payments",
+        file=("/etc/a.toml", "/etc/b c"),
+    ),
     Launch(argument=("/bin/a",), environment=()),
     Launched(pid=812),
     Ended(status=-9),
@@ -55,6 +60,7 @@ messages = st.one_of(
         argument=st.lists(texts, min_size=1, max_size=20).map(tuple),
         environment=st.lists(texts.map("A={}".format), max_size=20).map(tuple),
         user=st.just("") | st.just("payments"),
+        file=st.lists(st.sampled_from(["/a", "/a/b c", "/a/..b"]), max_size=16).map(tuple),
     ),
     st.builds(Ended, status=st.integers(-64, 255)),
     st.builds(
@@ -165,6 +171,11 @@ def test_what_is_no_message(text: str) -> None:
         Launch(argument=("a\nuser: root",), environment=()),
         Launch(argument=("\ud800",), environment=()),
         Launch(argument=("a" * 16000,) * 5, environment=()),
+        *(
+            Launch(argument=("/a",), environment=(), file=(path,))
+            for path in ("", "/", "a", "/a/", "//a", "/a//b", "/a/../b", "/..", "/a/.", "/a\nb")
+        ),
+        Launch(argument=("/a",), environment=(), file=("/a",) * 17),
         Refusal(findings=()),
     ],
     ids=repr,

@@ -602,7 +602,9 @@ def local_messages() -> Iterator[bytes]:
     yield local.Prove(audience="https://ledger.example.org", method="POST", url=url).encode()
     yield local.Proof(token="a.b.c", proof="d.e.f").encode()
     yield local.Token().encode()
-    yield local.Launch(argument=("/bin/a", "b c"), environment=("A=b",), user="payments").encode()
+    yield local.Launch(
+        argument=("/bin/a", "b c"), environment=("A=b",), user="payments", file=("/etc/a",)
+    ).encode()
     yield local.Launched(pid=7).encode()
     yield local.Ended(status=-9).encode()
     yield local.Status().encode()

@@ -1,19 +1,23 @@
 """How many items a message may have: all that honest nodes send, and little more."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from evidence import Malformed, cbor
 from evidence.messages import Gone, GoneProcess
-from tests.simulated_node import SimulatedNode, make_challenge, text_of
+from evidence.process import MOST_CONFIGURATION
+from tests.simulated_node import CONFIGURATION, SimulatedNode, make_challenge, text_of
 from verifier.bounds import (
     DEEPEST,
     FEWEST_ITEMS,
+    MOST_CORE_ITEMS,
     MOST_ENVELOPE_ITEMS,
     PAYLOAD_ITEM_BYTES,
     demand_body,
     demand_bounded,
+    demand_core,
     demand_envelope,
     demand_payload,
 )
@@ -29,7 +33,10 @@ def node() -> SimulatedNode:
 def test_what_honest_nodes_send_is_within_bounds(node: SimulatedNode) -> None:
     process = node.new_process()
     demand_envelope(node.enrol_message().encode())
-    demand_envelope(process.core.encode())
+    demand_core(process.core.encode())
+    files = tuple(replace(CONFIGURATION, path=f"/{number}") for number in range(MOST_CONFIGURATION))
+    launched = {"binding": "launched", "peer_proof": "child", "configuration": files}
+    demand_core(node.new_process(core=launched).core.encode())
     challenge = make_challenge("n")
     for message in (node.evidence(challenge, [process]), node.wanted(process)):
         demand_envelope(message.encode())
@@ -49,7 +56,11 @@ def test_the_longest_arrays_of_the_shortest_members_are_within_bounds(node: Simu
 
 @pytest.mark.parametrize(
     ("demand", "most"),
-    [(demand_envelope, MOST_ENVELOPE_ITEMS), (demand_payload, FEWEST_ITEMS)],
+    [
+        (demand_envelope, MOST_ENVELOPE_ITEMS),
+        (demand_core, MOST_CORE_ITEMS),
+        (demand_payload, FEWEST_ITEMS),
+    ],
 )
 def test_one_item_too_many(demand: Demand, most: int) -> None:
     """Bytes that a message has make room for items, in what is signed, and nowhere else."""

@@ -236,7 +236,7 @@ def test_a_container_and_another_starter(other: str) -> None:
         read_workload(EXAMPLE.replace(UNIT, both))
     [finding] = refused.value.findings
     assert finding.reason is Reason.POLICY_INVALID
-    assert finding.expected == "either unit, any_starter = true or container"
+    assert finding.expected == "one of unit, any_starter = true, container and launch"
 
 
 USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
