@@ -418,6 +418,36 @@ def start_with_pid(machine: Machine, pid: int) -> int:
     raise Failed(f"pid {pid} is never free")
 
 
+WRITE_BENEATH = """
+import fcntl, os, struct, sys
+file = os.open(sys.argv[1], os.O_RDONLY)
+(size,) = struct.unpack("i", fcntl.ioctl(file, 2, bytes(4)))
+last = os.fstat(file).st_size - 1
+(block,) = struct.unpack("i", fcntl.ioctl(file, 1, struct.pack("i", last // size)))
+disk = os.open("/dev/vda", os.O_WRONLY)
+os.pwrite(disk, bytes([255]), block * size + last % size)
+os.fsync(disk)
+"""
+"""FIGETBSZ and FIBMAP (linux/fs.h): where on the disk a file's last byte is."""
+
+
+@pytest.mark.attack(number=73, attacker=ROOT, asset=IDENTITY, level="L4")
+def test_073_bytes_written_beneath_the_file_system_are_not_seen(machine: Machine) -> None:
+    """What it does not prove, number 73: neither times nor the inode's version tell of it."""
+    path = "/usr/bin/puppet-beneath"
+    machine.put(path, machine.programs.puppet)
+    with machine.puppet(path) as puppet:
+        puppet.obtain_granted()
+    machine.run("sync; echo 1 >/proc/sys/vm/drop_caches")
+    machine.run(f"python3 -c {shlex.quote(WRITE_BENEATH)} {path}")
+    machine.run("echo 1 >/proc/sys/vm/drop_caches")
+    assert machine.world.machine.get(path) == machine.programs.puppet[:-1] + b"\xff"
+    with machine.puppet(path) as other:
+        other.obtain_granted()
+    machine.run(f"rm {path}")
+    assert machine.is_accepted()
+
+
 # The kernel
 
 

@@ -22,6 +22,7 @@ from evidence.messages import (
     Wanted,
     WantedAnswer,
 )
+from evidence.modules import ModuleTree
 from evidence.process import CoreRecord
 from evidence.shapes import Message, Shape
 
@@ -41,6 +42,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Gone,
     GoneAnswer,
     CoreRecord,
+    ModuleTree,
 )
 
 _PLAIN: dict[object, st.SearchStrategy[Any]] = {

@@ -6,7 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evidence import Malformed, cbor
+from evidence.modules import ModuleTree
 from evidence.shapes import MOST_MEMBERS, Message
+from tests import simulated_agent
 from tests.evidence.shapes import MESSAGES, flips, shapes
 from tests.simulated_node import SimulatedNode, make_challenge
 
@@ -23,6 +25,7 @@ def samples() -> list[Message]:
         node.enrol_message(),
         challenge,
         process.core,
+        ModuleTree.decode(simulated_agent.tree_of(simulated_agent.golden())),
         node.body([process], [process]),
         node.unsigned_evidence(challenge),
         signed,

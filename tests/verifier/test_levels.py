@@ -8,6 +8,7 @@ import pytest
 
 from evidence.posture import MOST_CGROUPS, Posture
 from evidence.process import arguments_digest, environment_digest
+from tests import simulated_agent
 from tests.simulated_boot import COMMAND_LINE, boot_uki, load_options
 from tests.simulated_node import (
     ARGUMENTS,
@@ -79,6 +80,21 @@ def level(verifier: SimulatedVerifier, process: SimulatedProcess) -> str:
 def test_a_boot_that_nobody_judged() -> None:
     node = SimulatedNode()
     assert level(SimulatedVerifier(node), node.new_process()) == "lab"
+
+
+def test_an_interpreter_reaches_l2_at_most() -> None:
+    line = f"quiet {STRICT}"
+    node = judged_node(line, STRICT_POSTURE)
+    verifier = SimulatedVerifier(
+        node,
+        boot_policies=(read_boot_policy(node.boot_policy_toml(line)),),
+        workloads=(read_workload(simulated_agent.workload_toml(node)),),
+        sets=simulated_agent.sets_of(node),
+    )
+    one = outcome(verifier, simulated_agent.launch(node))
+    assert isinstance(one, Accepted), one
+    assert one.level == "L2"
+    assert any("interpreter" in lack for lack in one.lacks)
 
 
 # L2, by the command line

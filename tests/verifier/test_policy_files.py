@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from tests.simulated_node import SimulatedNode, sha256
 from verifier import Reason, Rejected
-from verifier.policy import LEVELS, Container, Policy, ReferenceSet, Workload, build_policy
+from verifier.policy import (
+    LEVELS,
+    Container,
+    Interpreted,
+    Policy,
+    ReferenceSet,
+    Workload,
+    build_policy,
+)
 from verifier.reference import encode_reference, read_reference
 from verifier.workload import EXAMPLE, read_workload
 
@@ -239,6 +247,14 @@ def test_a_container_and_another_starter(other: str) -> None:
     assert finding.expected == "one of unit, any_starter = true, container and launch"
 
 
+def test_an_interpreter() -> None:
+    wanted = 'interpreter = { script = "bin/agent.py", modules = "agent-1.2" }'
+    workload = read_workload(EXAMPLE.replace(UNIT, f"{UNIT}\n{wanted}"))
+    assert workload.interpreter == Interpreted(script="bin/agent.py", modules="agent-1.2")
+    assert workload.modules == ("agent-1.2", "payments-1.4", "debian-12")
+    assert read_workload(EXAMPLE).modules == ()
+
+
 USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
 
 
@@ -262,6 +278,10 @@ USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
         ('user = "payments"', 'user = "Payments"', "user"),
         ('user = "payments"', 'user = ""', "user"),
         ('user = "payments"', "", "user"),
+        (UNIT, f"{UNIT}\ninterpreter = 1", "interpreter"),
+        (UNIT, f'{UNIT}\ninterpreter = {{ script = "a.py" }}', "modules"),
+        (UNIT, f'{UNIT}\ninterpreter = {{ script = "../a.py", modules = "a" }}', "script"),
+        (UNIT, f'{UNIT}\ninterpreter = {{ script = "a", modules = "a", x = 1 }}', "x"),
         (UNIT, "", "unit"),
         (UNIT, "any_starter = false", "unit"),
         (UNIT, f"{UNIT}\nany_starter = true", "unit"),
@@ -344,6 +364,12 @@ def test_what_does_not_fit_together() -> None:
     assert misfits(sets=(program,)) == {"set or signer debian-12 | none such"}
     contained = replace(workload, container=Container(image="shop-2.1", cgroup="/shop/*"))
     assert misfits(workloads=(contained,)) == {"set shop-2.1 | none such"}
+    for script, modules in (("bin/payments", "agent-1.2"), ("bin/agent.py", "payments-1.4")):
+        other = replace(workload, interpreter=Interpreted(script=script, modules=modules))
+        assert misfits(workloads=(other,)) == {f"{script} in set {modules} | no such file"}
+    script = Interpreted(script="bin/payments", modules="payments-1.4")
+    high = replace(workload, interpreter=script, minimum="L3")
+    assert misfits(workloads=(high,)) == {"L2 at most, being an interpreter | L3"}
     assert misfits(trust_domain="example.net") == {f"spiffe://example.net/… | {workload.id}"}
     assert misfits(kernel_policies=(b"short",)) == {"SHA-256 digests | another length"}
     assert misfits(user_register=10) == {"three different ones | (10, 10, 13)"}
