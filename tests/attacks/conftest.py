@@ -1,11 +1,12 @@
 """What attacks in the virtual machine share: one boot of each kernel."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from demo.world import World
-from tests.attacks.machine import Machine, MachinePuppet, Programs
+from tests.attacks.machine import ATTACHED_MODE, Machine, MachinePuppet, Programs, Start
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ CLOSED = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforc
 def closed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """One with such a kernel, booted through firmware as a boot policy accepts it."""
     with Machine.boot(request.param, programs, firmware=True, append=CLOSED) as one:
-        one.accept_boot()
+        one.world.trust_boot()
         yield one
 
 
@@ -37,7 +38,19 @@ def world(machine: Machine) -> World:
     return machine.world
 
 
+@pytest.fixture(params=[ATTACHED_MODE])
+def binding(request: pytest.FixtureRequest) -> str:
+    """How the puppet comes to the attestor; `in_both_modes` has them all."""
+    return str(request.param)
+
+
 @pytest.fixture
-def puppet(machine: Machine) -> Iterator[MachinePuppet]:
-    with machine.puppet() as one:
+def start(machine: Machine, binding: str) -> Start:
+    """Start a puppet that comes to the attestor in this test's way."""
+    return partial(machine.puppet, binding=binding)
+
+
+@pytest.fixture
+def puppet(start: Start) -> Iterator[MachinePuppet]:
+    with start() as one:
         yield one

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from credential import local
 from demo.world import World
 from swtpm.kernels import Kernel
@@ -29,7 +31,10 @@ SOCKET = Path("/run/procseal/attestor.sock")
 UNIT = "puppet.service"
 ID = "spiffe://example.org/puppet"
 DYNAMIC_ID = "spiffe://example.org/puppet-dynamic"
-BOOT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
+LAUNCHED = "-launched"
+"""What is added to the id of a workload whose programs the attestor has launched."""
+ATTACHED_MODE, LAUNCHED_MODE = BINDING_MODES = ("attached", "launched")
+in_both_modes = pytest.mark.parametrize("binding", BINDING_MODES, indirect=True)
 AUDIENCE = "https://ledger.example.org"
 USER = "payments"
 UID = 1001
@@ -40,14 +45,16 @@ LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
 LIBRARY_PATH = "usr/lib/x86_64-linux-gnu"
 
 
-def workload(id_: str, path: str, *, needs_canary: bool = True) -> str:
+def workload(
+    id_: str, path: str, starter: str = f'unit = "{UNIT}"', *, needs_canary: bool = True
+) -> str:
     return f"""
 version = 1
 id = "{id_}"
 executable = {{ set = "puppet", file = "{path.lstrip("/")}" }}
 mapped = ["puppet"]
 user = "{USER}"
-unit = "{UNIT}"
+{starter}
 canary = {str(needs_canary).lower()}
 minimum = "lab"
 [[use]]
@@ -57,6 +64,8 @@ scopes = ["post"]
 
 
 WORKLOAD = workload(ID, PATH)
+# What the attestor has launched is in the attestor's own cgroup.
+LAUNCHED_WORKLOAD = workload(f"{ID}{LAUNCHED}", PATH, "any_starter = true")
 
 
 def granted(message: local.Message | None) -> local.Credential:
@@ -137,7 +146,12 @@ class Machine:
                 encode_reference(ReferenceSet(name="puppet", files=files)),
                 encode_reference(ReferenceSet(name="tools", files=tools)),
             ],
-            "workload": [WORKLOAD, workload(DYNAMIC_ID, DYNAMIC)],
+            "workload": [
+                WORKLOAD,
+                workload(DYNAMIC_ID, DYNAMIC),
+                LAUNCHED_WORKLOAD,
+                workload(f"{DYNAMIC_ID}{LAUNCHED}", DYNAMIC, "any_starter = true"),
+            ],
         }
         for kind, texts in documents.items():
             for number, text in enumerate(texts):
@@ -176,10 +190,16 @@ class Machine:
         return str(self.world.machine.run(command).check().output)
 
     def puppet(
-        self, path: str = PATH, *, user: str = USER, prefix: str = "", unit: str = UNIT
+        self,
+        path: str = PATH,
+        *,
+        user: str = USER,
+        prefix: str = "",
+        unit: str = UNIT,
+        binding: str = ATTACHED_MODE,
     ) -> "MachinePuppet":
-        """Start a puppet in its unit."""
-        return MachinePuppet(self.world, path=path, user=user, prefix=prefix, unit=unit)
+        """Start a puppet in its unit, or have the attestor launch it for what is in the unit."""
+        return PUPPETS[binding](self.world, path=path, user=user, prefix=prefix, unit=unit)
 
     def operate(self, kind: str, text: str) -> None:
         """Put a policy document."""
@@ -187,19 +207,12 @@ class Machine:
         document.write_text(text)
         self.world.operator(kind, "put", str(document))
 
-    def accept_boot(self) -> None:
-        """Have an operator declare good how the machine has booted, and only that."""
-        log, policy = self.world.directory / "event-log", self.world.directory / "boot-policy.toml"
-        log.write_bytes(self.world.machine.get(BOOT_LOG))
-        line = self.world.machine.get("/proc/cmdline").decode().rstrip("\n")
-        self.world.operator(
-            "boot-policy", "make", "--name", "lab", "--event-log", str(log),
-            "--command-line", line, "-o", str(policy),
-        )  # fmt: skip
-        self.world.operator("boot-policy", "put", str(policy))
-
     def is_accepted(self) -> bool:
         return any(node["accepted"] for node in self.world.operator("node", "list"))
+
+
+Start = Callable[..., "MachinePuppet"]
+"""`Machine.puppet`, in the mode of the test."""
 
 
 class MachinePuppet(Puppet):
@@ -269,7 +282,31 @@ class MachineLaunched(MachinePuppet):
         """`attestor run` hands it the signal."""
         self.world.machine.run(f"kill -TERM {self.pid}")
 
-    def meet(self, socket: Path) -> str:
-        """Return the nonce, which comes by itself."""
-        del socket
-        return str(self.expect(local.Nonce).nonce)
+    def connect(self, socket: Path) -> None:
+        """Do nothing: it is born connected."""
+
+
+class LaunchedPuppet(MachinePuppet):
+    """A puppet that the attestor has launched for its user; what is in the unit asked for it."""
+
+    def __init__(
+        self, world: World, *, path: str = PATH, user: str = USER, prefix: str = "", unit: str = UNIT
+    ) -> None:
+        super().__init__(
+            world, path=path, user=user, unit=unit,
+            prefix=f"{prefix} /usr/bin/attestor run --".lstrip(),
+        )  # fmt: skip
+        self.do(f"use {CHANNEL}")
+        self.runner, self.pid = self.pid, int(self.say("pid"))
+
+    def end(self) -> None:
+        self.world.machine.run(f"kill -KILL {self.runner}; kill -KILL {self.pid}")
+
+    def connect(self, socket: Path) -> None:
+        """Do nothing: it is born connected."""
+
+    def answer(self, nonce: str, id_: str = "", how: str = "give") -> local.Message | None:
+        return super().answer(nonce, f"{id_}{LAUNCHED}", how)
+
+
+PUPPETS = {ATTACHED_MODE: MachinePuppet, LAUNCHED_MODE: LaunchedPuppet}

@@ -12,11 +12,14 @@ from demo.world import World
 from tests.attacks.machine import (
     AUDIENCE,
     ID,
+    LAUNCHED_MODE,
     PATH,
     SOCKET,
     MachinePuppet,
     Programs,
+    Start,
     granted,
+    in_both_modes,
 )
 from tests.attestor.puppets import packet, reasons
 
@@ -42,6 +45,7 @@ def test_a_child_speaks(puppet: MachinePuppet) -> None:
     assert reasons(refused) == ["local.message-not-from-the-process"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=69, attacker="whoever was given the socket", asset="the credential")
 def test_the_socket_is_given_away(world: World, puppet: MachinePuppet) -> None:
     granted(puppet.obtain(SOCKET, ID))
@@ -53,6 +57,7 @@ def test_the_socket_is_given_away(world: World, puppet: MachinePuppet) -> None:
         assert reasons(thief.prove(AUDIENCE)) == ["local.message-not-from-the-process"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=66, attacker="the process itself", asset="the credential")
 def test_exec_after_the_credential(puppet: MachinePuppet) -> None:
     granted(puppet.obtain(SOCKET, ID))
@@ -61,6 +66,7 @@ def test_exec_after_the_credential(puppet: MachinePuppet) -> None:
     assert reasons(puppet.prove(AUDIENCE)) == ["process.executed"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=66, attacker="the process itself", asset="the credential")
 def test_exec_between_nonce_and_answer(puppet: MachinePuppet) -> None:
     nonce = puppet.meet(SOCKET)
@@ -79,12 +85,13 @@ def test_credentials_forged_in_namespaces_of_ones_own(puppet: MachinePuppet) -> 
     assert reasons(puppet.receive()) == ["local.pid-namespace-not-trusted"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=49, attacker="an ordinary user", asset="the identity")
-def test_an_executable_that_is_only_claimed(world: World, programs: Programs) -> None:
+def test_an_executable_that_is_only_claimed(world: World, programs: Programs, start: Start) -> None:
     """The file that /proc/PID/exe names is golden, and is not what runs."""
     impostor = "/home/payments/impostor"
     world.machine.put(impostor, programs.puppet + b"\0", owner="payments", mode=0o755)
-    with MachinePuppet(world, path=impostor) as puppet:
+    with start(impostor) as puppet:
         puppet.do(f"spoof {PATH}")
         claimed = world.machine.run(f"readlink /proc/{puppet.pid}/exe").output
         assert claimed == PATH
@@ -92,6 +99,9 @@ def test_an_executable_that_is_only_claimed(world: World, programs: Programs) ->
     assert "process.executable-not-what-is-mapped" in found
 
 
+@pytest.mark.attack(
+    number=67, attacker="a grandchild", asset="the credential", bindings=[LAUNCHED_MODE]
+)
 @pytest.mark.attack(number=124, attacker="a grandchild", asset="the launched process's credential")
 def test_a_grandchild_speaks_on_the_launched_channel(world: World) -> None:
     run = f"/usr/bin/attestor run -- {PATH}"

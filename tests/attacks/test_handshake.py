@@ -261,7 +261,9 @@ def test_a_deleted_executable(world: World) -> None:
         assert "process.file-deleted" in reasons(puppet.obtain(world.socket, ATTACHED_ID))
 
 
-@pytest.mark.attack(number=56, attacker="the process itself", asset="the identity")
+@pytest.mark.attack(
+    number=56, attacker="the process itself", asset="the identity", bindings=["attached"]
+)
 def test_a_golden_program_in_memory(world: World) -> None:
     memory = os.memfd_create("puppet")
     os.write(memory, world.puppet.read_bytes())

@@ -16,6 +16,7 @@ from swtpm import Failed
 from swtpm.kernels import Kernel
 from tests.attacks.machine import (
     AUDIENCE,
+    BINDING_MODES,
     DYNAMIC,
     DYNAMIC_ID,
     ID,
@@ -29,6 +30,8 @@ from tests.attacks.machine import (
     WORKLOAD,
     Machine,
     MachinePuppet,
+    Start,
+    in_both_modes,
     sha256,
     until_refused,
 )
@@ -60,6 +63,7 @@ LIST = "/sys/kernel/security/ima/ascii_runtime_measurements"
 # What is done to text
 
 
+@in_both_modes
 @pytest.mark.attack(number=50, attacker=SIBLING, asset=CREDENTIAL)
 def test_050_text_changed_with_ptrace(machine: Machine, puppet: MachinePuppet) -> None:
     puppet.obtain_granted()
@@ -68,6 +72,7 @@ def test_050_text_changed_with_ptrace(machine: Machine, puppet: MachinePuppet) -
     assert puppet.why_no_proof() == ["process.text-patched"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=50, attacker=SIBLING, asset=CREDENTIAL)
 def test_050_a_tracer_of_one_thread(machine: Machine, puppet: MachinePuppet) -> None:
     """The first thread, of which /proc/PID/status speaks, has none."""
@@ -78,17 +83,19 @@ def test_050_a_tracer_of_one_thread(machine: Machine, puppet: MachinePuppet) -> 
         assert puppet.why_no_proof() == ["process.traced"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=51, attacker=PROCESS, asset=CREDENTIAL)
-def test_051_text_changed_and_put_back(machine: Machine, puppet: MachinePuppet) -> None:
+def test_051_text_changed_and_put_back(start: Start, puppet: MachinePuppet) -> None:
     """Each page is the file's again."""
     puppet.do("restore")
     assert puppet.why() == ["process.text-cut-in-pieces"]
-    with machine.puppet() as other:
+    with start() as other:
         other.obtain_granted()
         other.do("restore")
         assert other.why_no_proof() == ["process.text-cut-in-pieces"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=52, attacker=SIBLING, asset=CREDENTIAL)
 def test_052_text_written_through_proc(machine: Machine, puppet: MachinePuppet) -> None:
     """No tracer at any moment. Up to Linux 6.12 it can be done; newer ones answer EIO."""
@@ -98,7 +105,8 @@ def test_052_text_written_through_proc(machine: Machine, puppet: MachinePuppet) 
     assert puppet.why_no_proof() == ["process.text-patched"]
 
 
-@pytest.mark.attack(number=53, attacker=SIBLING, asset=CREDENTIAL, level="L2")
+@in_both_modes
+@pytest.mark.attack(number=53, attacker=SIBLING, asset=CREDENTIAL, level="L2", outcome="residual")
 def test_053_data_written_is_not_seen(machine: Machine, puppet: MachinePuppet) -> None:
     """What it does not prove, number 53: nobody knows what a program's data should be."""
     puppet.obtain_granted()
@@ -125,6 +133,7 @@ def test_128_a_proof_that_a_process_is_made_to_ask_for(
 # What is mapped
 
 
+@in_both_modes
 @pytest.mark.attack(number=43, attacker=ROOT, asset=IDENTITY)
 @pytest.mark.attack(number=54, attacker=PROCESS, asset=IDENTITY)
 def test_054_a_file_that_became_executable_unmeasured(
@@ -140,41 +149,48 @@ def test_054_a_file_that_became_executable_unmeasured(
     assert machine.run(f"grep -c '{NEVER_RUN}$' {LIST} || true") == "0"
 
 
+@in_both_modes
 @pytest.mark.attack(number=55, attacker=PROCESS, asset=CREDENTIAL)
-def test_055_code_that_is_written_and_run(machine: Machine, puppet: MachinePuppet) -> None:
+def test_055_code_that_is_written_and_run(start: Start, puppet: MachinePuppet) -> None:
     puppet.do("jit")
     assert puppet.why() == ["process.anonymous-executable-memory"]
-    with machine.puppet() as other:
+    with start() as other:
         other.obtain_granted()
         other.do("jit")
         assert other.why_no_proof() == ["process.anonymous-executable-memory"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=57, attacker=ANYBODY, asset=IDENTITY)
-def test_057_a_program_in_shared_memory(machine: Machine) -> None:
+def test_057_a_program_in_shared_memory(machine: Machine, start: Start) -> None:
     """Root's, and golden; but what is in memory is measured by no rule of older kernels."""
     path = "/dev/shm/puppet"
     machine.put(path, machine.programs.puppet)
-    with machine.puppet(path) as puppet:
+    with start(path) as puppet:
         assert puppet.why() == ["process.file-on-unmeasured-file-system"]
     machine.run(f"rm {path}")
 
 
-@pytest.mark.attack(number=59, attacker=ANYBODY, asset=IDENTITY)
-def test_059_a_name_that_ends_in_deleted(machine: Machine) -> None:
+@in_both_modes
+@pytest.mark.attack(number=58, attacker=PROCESS, asset=IDENTITY)
+@pytest.mark.attack(number=59, attacker=ANYBODY, asset=IDENTITY, outcome="survived")
+def test_059_a_name_that_ends_in_deleted(machine: Machine, start: Start) -> None:
     """Names say nothing: one file is called so, and one is deleted."""
     path = "/usr/bin/puppet (deleted)"
     machine.put(path, machine.programs.puppet)
-    with machine.puppet(r"/usr/bin/puppet\ \(deleted\)") as puppet:
+    with start(r"/usr/bin/puppet\ \(deleted\)") as puppet:
         puppet.obtain_granted()
         machine.run(f"rm {shlex.quote(path)}")
         assert puppet.why_no_proof() == ["process.file-deleted"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
 @pytest.mark.parametrize("variable", ["LD_PRELOAD", "LD_AUDIT"])
-def test_061_a_library_brought_in_from_outside(machine: Machine, variable: str) -> None:
-    with machine.puppet(DYNAMIC, prefix=f"env {variable}={INJECTED}") as puppet:
+def test_061_a_library_brought_in_from_outside(
+    machine: Machine, start: Start, variable: str
+) -> None:
+    with start(DYNAMIC, prefix=f"env {variable}={INJECTED}") as puppet:
         mapped = machine.run(f"grep -c {INJECTED} /proc/{puppet.pid}/maps")
         found = set(puppet.why(DYNAMIC_ID))
     assert int(mapped) > 0
@@ -183,18 +199,20 @@ def test_061_a_library_brought_in_from_outside(machine: Machine, variable: str) 
         assert "process.mapping-not-as-the-program-headers" in found
 
 
+@in_both_modes
 @pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
-def test_061_without_one_it_is_granted(machine: Machine) -> None:
-    with machine.puppet(DYNAMIC) as puppet:
+def test_061_without_one_it_is_granted(start: Start) -> None:
+    with start(DYNAMIC) as puppet:
         puppet.obtain_granted(DYNAMIC_ID)
 
 
+@in_both_modes
 @pytest.mark.attack(number=61, attacker=SIBLING, asset=IDENTITY)
 @pytest.mark.attack(number=62, attacker=PROCESS, asset=IDENTITY)
 @pytest.mark.parametrize("how", ["dlopen", "LD_PRELOAD"])
-def test_062_a_library_that_is_golden_elsewhere(machine: Machine, how: str) -> None:
+def test_062_a_library_that_is_golden_elsewhere(start: Start, how: str) -> None:
     prefix = f"env LD_PRELOAD={KNOWN_LIBRARY}" if how == "LD_PRELOAD" else ""
-    with machine.puppet(DYNAMIC, prefix=prefix) as puppet:
+    with start(DYNAMIC, prefix=prefix) as puppet:
         if how == "dlopen":
             puppet.obtain_granted(DYNAMIC_ID)
             puppet.do(f"open {KNOWN_LIBRARY}")
@@ -203,8 +221,9 @@ def test_062_a_library_that_is_golden_elsewhere(machine: Machine, how: str) -> N
             assert puppet.why(DYNAMIC_ID) == ["process.mapped-file-not-allowed"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=74, attacker=ANYBODY, asset=IDENTITY)
-def test_074_a_file_made_shorter_by_its_path(machine: Machine) -> None:
+def test_074_a_file_made_shorter_by_its_path(machine: Machine, start: Start) -> None:
     """Older kernels do not measure it again; those that can be had here do. The look hashes it."""
     path = f"/home/{USER}/long"
     machine.put(path, machine.programs.puppet + b"\0\0", owner=USER)
@@ -214,17 +233,18 @@ def test_074_a_file_made_shorter_by_its_path(machine: Machine) -> None:
     machine.run(
         f"python3 -c 'import os; os.truncate(\"{path}\", {len(machine.programs.puppet) + 1})'"
     )
-    with machine.puppet(path) as puppet:
+    with start(path) as puppet:
         message = puppet.obtain(SOCKET, ID)
     assert reasons(message) == ["process.executable-unknown"]
     assert isinstance(message, local.Refusal)
     assert message.findings[0].found == f"sha256:{after}"
 
 
-@pytest.mark.attack(number=76, attacker=ANYBODY, asset=IDENTITY)
-def test_076_another_name_of_the_same_file(machine: Machine) -> None:
+@in_both_modes
+@pytest.mark.attack(number=76, attacker=ANYBODY, asset=IDENTITY, outcome="survived")
+def test_076_another_name_of_the_same_file(machine: Machine, start: Start) -> None:
     machine.run(f"ln {PATH} /usr/bin/alias")
-    with machine.puppet("/usr/bin/alias") as puppet:
+    with start("/usr/bin/alias") as puppet:
         puppet.obtain_granted()
         machine.run("mv /usr/bin/alias /usr/bin/other-alias")
         assert puppet.is_proven()
@@ -232,8 +252,9 @@ def test_076_another_name_of_the_same_file(machine: Machine) -> None:
         assert puppet.is_proven()
 
 
+@in_both_modes
 @pytest.mark.attack(number=77, attacker=ROOT, asset=IDENTITY)
-def test_077_another_program_for_a_while(machine: Machine) -> None:
+def test_077_another_program_for_a_while(machine: Machine, start: Start) -> None:
     """A, then B, which is known too, then A again: what runs now decides, not the list's order."""
     path = "/usr/bin/flip"
     programs = machine.programs
@@ -243,7 +264,7 @@ def test_077_another_program_for_a_while(machine: Machine) -> None:
         (programs.puppet, []),
     ):
         machine.put(path, program)
-        with machine.puppet(path) as puppet:
+        with start(path) as puppet:
             answer = puppet.obtain(SOCKET, ID)
             assert (reasons(answer) if isinstance(answer, local.Refusal) else []) == expected
     machine.run(f"rm {path}")
@@ -267,27 +288,36 @@ def served(machine: Machine) -> Iterator[tuple[str, int]]:
         machine.world.machine.run(f"kill -KILL {pid}; umount -l {directory}")
 
 
+@in_both_modes
 @pytest.mark.attack(number=75, attacker="a file server", asset=IDENTITY)
-def test_075_a_golden_program_that_a_server_holds(machine: Machine, puppet: MachinePuppet) -> None:
+def test_075_a_golden_program_that_a_server_holds(
+    machine: Machine, start: Start, puppet: MachinePuppet
+) -> None:
     """It may answer differently the next time, and is not asked."""
     with served(machine) as (path, _):
         puppet.do(f"load {path}")
         assert "process.file-on-unmeasured-file-system" in puppet.why()
-        with machine.puppet(path) as other:
+        with start(path) as other:
             assert other.why() == ["process.executable-unknown"]
     assert machine.is_accepted()
 
 
-@pytest.mark.attack(number=79, attacker="a file server", asset="the attestor's time")
-def test_079_a_server_that_never_answers(machine: Machine, puppet: MachinePuppet) -> None:
-    with served(machine) as (path, pid), machine.puppet() as other:
+@in_both_modes
+@pytest.mark.attack(
+    number=79, attacker="a file server", asset="the attestor's time", outcome="survived"
+)
+def test_079_a_server_that_never_answers(
+    machine: Machine, start: Start, puppet: MachinePuppet
+) -> None:
+    with served(machine) as (path, pid), start() as other:
         puppet.do(f"load {path}")
         machine.run(f"kill -USR1 {pid}")
         assert "process.file-on-unmeasured-file-system" in puppet.why()
         other.obtain_granted()
 
 
-@pytest.mark.attack(number=79, attacker=PROCESS, asset="the attestor's time")
+@in_both_modes
+@pytest.mark.attack(number=79, attacker=PROCESS, asset="the attestor's time", outcome="survived")
 def test_079_arguments_that_never_come(machine: Machine, puppet: MachinePuppet) -> None:
     """Whoever reads a process's memory may wait for ever; a look reads nothing that is in it.
 
@@ -308,7 +338,8 @@ def test_079_arguments_that_never_come(machine: Machine, puppet: MachinePuppet) 
 # Who it is
 
 
-@pytest.mark.attack(number=78, attacker=PROCESS, asset=IDENTITY)
+@in_both_modes
+@pytest.mark.attack(number=78, attacker=PROCESS, asset=IDENTITY, outcome="survived")
 def test_078_a_name_that_it_gives_itself(machine: Machine, puppet: MachinePuppet) -> None:
     puppet.do("rename payments")
     assert machine.run(f"cat /proc/{puppet.pid}/comm") == "payments"
@@ -318,19 +349,21 @@ def test_078_a_name_that_it_gives_itself(machine: Machine, puppet: MachinePuppet
     assert puppet.is_proven()
 
 
+@in_both_modes
 @pytest.mark.attack(number=70, attacker="a relative of another user", asset=IDENTITY)
 @pytest.mark.parametrize("how", ["sibling", "thread"])
-def test_070_memory_shared_with_root(machine: Machine, how: str) -> None:
-    with machine.puppet(user="root") as puppet:
+def test_070_memory_shared_with_root(start: Start, how: str) -> None:
+    with start(user="root") as puppet:
         puppet.do(f"{how} {UID}")
         assert puppet.why() == ["process.memory-shared-with-other-ids"]
 
 
+@in_both_modes
 @pytest.mark.attack(number=80, attacker=PROCESS, asset=IDENTITY)
 def test_080_a_process_that_never_looks_the_same_twice(puppet: MachinePuppet) -> None:
     """Before or after the quote, one of two looks that have to be equal is not."""
     puppet.do(f"flap {KNOWN_LIBRARY}")
-    puppet.do(f"connect {SOCKET}")
+    puppet.connect(SOCKET)
     if isinstance(message := puppet.receive(), local.Nonce):
         message = puppet.answer(message.nonce, ID)
     assert set(reasons(message)) <= {
@@ -431,18 +464,21 @@ os.fsync(disk)
 """FIGETBSZ and FIBMAP (linux/fs.h): where on the disk a file's last byte is."""
 
 
-@pytest.mark.attack(number=73, attacker=ROOT, asset=IDENTITY, level="L4")
-def test_073_bytes_written_beneath_the_file_system_are_not_seen(machine: Machine) -> None:
+@in_both_modes
+@pytest.mark.attack(number=73, attacker=ROOT, asset=IDENTITY, level="L4", outcome="residual")
+def test_073_bytes_written_beneath_the_file_system_are_not_seen(
+    machine: Machine, start: Start
+) -> None:
     """What it does not prove, number 73: neither times nor the inode's version tell of it."""
     path = "/usr/bin/puppet-beneath"
     machine.put(path, machine.programs.puppet)
-    with machine.puppet(path) as puppet:
+    with start(path) as puppet:
         puppet.obtain_granted()
     machine.run("sync; echo 1 >/proc/sys/vm/drop_caches")
     machine.run(f"python3 -c {shlex.quote(WRITE_BENEATH)} {path}")
     machine.run("echo 1 >/proc/sys/vm/drop_caches")
     assert machine.world.machine.get(path) == machine.programs.puppet[:-1] + b"\xff"
-    with machine.puppet(path) as other:
+    with start(path) as other:
         other.obtain_granted()
     machine.run(f"rm {path}")
     assert machine.is_accepted()
@@ -460,7 +496,7 @@ def unsigned(machine: Machine, name: str) -> bytes:
     return bare[: -SIGNATURE_INFO_BYTES - length]
 
 
-@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY, bindings=BINDING_MODES)
 def test_086_a_module_that_nobody_signed(machine: Machine) -> None:
     """Known, or the node would be refused. The kernel says ever after that it is tainted."""
     module = unsigned(machine, KNOWN_MODULE)
@@ -482,23 +518,24 @@ def test_086_a_module_that_nobody_signed(machine: Machine) -> None:
 # These three end the node's trust until it reboots: they are the last.
 
 
-@pytest.mark.attack(number=60, attacker=ROOT, asset=CREDENTIAL)
-def test_060_a_library_that_is_overwritten_where_it_is(
-    machine: Machine, puppet: MachinePuppet
-) -> None:
+@pytest.mark.attack(number=60, attacker=ROOT, asset=CREDENTIAL, bindings=BINDING_MODES)
+def test_060_a_library_that_is_overwritten_where_it_is(machine: Machine) -> None:
     """The text is the file's, and the file is another: the look hashes it, and IMA notices too."""
     library = "/usr/lib/overwritten.so"
     content = machine.world.machine.get(KNOWN_LIBRARY)
     machine.put(library, content)
-    with machine.puppet() as other:
+    attached, launched = (machine.puppet(binding=binding) for binding in BINDING_MODES)
+    with machine.puppet() as other, attached, launched:
         other.do(f"load {library}")
         assert other.why() == ["process.mapped-file-not-allowed"]
-        puppet.obtain_granted()
+        attached.obtain_granted()
+        launched.obtain_granted()
         machine.run(f"printf X | dd of={library} bs=1 seek=64 conv=notrunc 2>/dev/null")
-        until_refused(lambda: puppet.prove(AUDIENCE), "ima-list.violation")
+        until_refused(lambda: attached.prove(AUDIENCE), "ima-list.violation")
+        until_refused(lambda: launched.prove(AUDIENCE), "ima-list.violation")
 
 
-@pytest.mark.attack(number=77, attacker=ROOT, asset=CREDENTIAL)
+@pytest.mark.attack(number=77, attacker=ROOT, asset=CREDENTIAL, bindings=BINDING_MODES)
 def test_077_an_unknown_program_for_a_while(machine: Machine) -> None:
     """B is in the list for good, whatever is at its path now."""
     path = "/usr/bin/flip"
@@ -510,7 +547,7 @@ def test_077_an_unknown_program_for_a_while(machine: Machine) -> None:
         until_refused(lambda: puppet.obtain(SOCKET, ID), "ima-list.entry-unknown")
 
 
-@pytest.mark.attack(number=86, attacker=ROOT, asset="the node")
+@pytest.mark.attack(number=86, attacker=ROOT, asset="the node", bindings=BINDING_MODES)
 def test_086_a_module_that_nobody_knows(machine: Machine) -> None:
     name = f"/tmp/{UNKNOWN_MODULE}.ko"
     machine.put(name, unsigned(machine, UNKNOWN_MODULE))

@@ -1,17 +1,20 @@
-"""docs/threat-model.md, made from the tests that carry the marker `attack`: no row without a test.
+"""docs/threat-model.md and the README's table of attacks on processes: no row without a test.
 
-python tests/attacks/threat_model.py writes the page; with --check it says whether it is current.
+python tests/attacks/threat_model.py writes both, from the tests that carry the marker `attack`;
+with --check it says whether they are current.
 """
 
-import contextlib
-import io
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.attacks.bindings import fill_table
+from tests.attacks.marked import ROOT, Marked, collect
+
+README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "threat-model.md"
 
 HEAD = """\
@@ -67,53 +70,26 @@ ATTACKERS = {
 }  # fmt: skip
 """The page's headings, and the attackers that tests name; a test names no other."""
 
-CLASSES = {name: heading for heading, names in ATTACKERS.items() for name in names}
-
 Row = tuple[int, str, str, str, str]
 
-
-class Collector:
-    """Takes the marked tests out of a collection."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, set[Row]] = defaultdict(set)
-        self.unknown: set[str] = set()
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep one row for each test function and marker."""
-        for item in items:
-            for marker in item.iter_markers("attack"):
-                told = marker.kwargs
-                name = getattr(item, "originalname", item.name)
-                place = f"{item.path.relative_to(ROOT)}"
-                if told["attacker"] not in CLASSES:
-                    self.unknown.add(told["attacker"])
-                    continue
-                self.rows[CLASSES[told["attacker"]]].add(
-                    (told["number"], told["asset"], told.get("level", "every"), name, place)
-                )
+CLASSES = {name: heading for heading, names in ATTACKERS.items() for name in names}
 
 
-def make_page() -> str:
-    """Collect the tests and return the page."""
-    collector = Collector()
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        code = pytest.main(
-            ["--collect-only", "-q", "-p", "no:cacheprovider", str(ROOT / "tests")],
-            plugins=[collector],
-        )
-    if code != pytest.ExitCode.OK:
-        raise SystemExit(f"the tests cannot be collected:\n{said.getvalue()[-2000:]}")
-    if collector.unknown:
-        raise SystemExit(f"attackers that no heading has: {sorted(collector.unknown)}")
+def make_page(marked: Iterable[Marked]) -> str:
+    """Return the page."""
+    rows: dict[str, set[Row]] = defaultdict(set)
+    for one in marked:
+        if one.attacker not in CLASSES:
+            raise SystemExit(f"an attacker that no heading has: {one.attacker}")
+        row = one.number, one.asset, one.level, one.name, one.place
+        rows[CLASSES[one.attacker]].add(row)
     parts = [HEAD]
-    for attacker in (one for one in ATTACKERS if one in collector.rows):
-        rows = sorted(collector.rows[attacker])
+    for attacker in (one for one in ATTACKERS if one in rows):
         parts.append(f"\n## {attacker}\n")
         parts.append("| asset | attack | level | test |\n|---|---|---|---|")
         parts += [
             f"| {asset} | {number}: {_words(name)} | {level} | `{place}` |"
-            for number, asset, level, name, place in rows
+            for number, asset, level, name, place in sorted(rows[attacker])
         ]
     return "\n".join(parts) + "\n"
 
@@ -125,15 +101,18 @@ def _words(name: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Write or check the page."""
-    page = make_page()
-    if argv == ["--check"]:
-        if PAGE.exists() and PAGE.read_text() == page:
-            return 0
-        print("docs/threat-model.md is not current; run: python tests/attacks/threat_model.py")
-        return 1
-    PAGE.write_text(page)
-    return 0
+    """Write or check the page and the table."""
+    marked = collect()
+    made = {PAGE: make_page(marked), README: fill_table(README.read_text(), marked)}
+    if argv != ["--check"]:
+        for path, text in made.items():
+            path.write_text(text)
+        return 0
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        name = path.relative_to(ROOT)
+        print(f"{name} is not current; run: python tests/attacks/threat_model.py")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

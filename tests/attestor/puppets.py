@@ -75,9 +75,13 @@ class Puppet:
         assert isinstance(message, kind), message
         return message
 
+    def connect(self, socket: Path) -> None:
+        """Connect to the attestor."""
+        self.do(f"connect {socket}")
+
     def meet(self, socket: Path) -> str:
         """Connect, and return the nonce that comes after the first look."""
-        self.do(f"connect {socket}")
+        self.connect(socket)
         return str(self.expect(local.Nonce).nonce)
 
     def obtain(self, socket: Path, id_: str = "") -> local.Message | None:
@@ -139,10 +143,8 @@ class Launched(LocalPuppet):
         """Let it end by itself: at the end of its input."""
         self.process.communicate(timeout=20)
 
-    def meet(self, socket: Path) -> str:
-        """Return the nonce, which comes by itself."""
-        del socket
-        return str(self.expect(local.Nonce).nonce)
+    def connect(self, socket: Path) -> None:
+        """Do nothing: it is born connected."""
 
 
 def reasons(message: local.Message | None) -> list[str]:

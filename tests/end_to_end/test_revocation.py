@@ -1,6 +1,6 @@
-"""Every cause for which a credential ends, on a real kernel: within its stated time, told by both.
+"""Every cause for which a credential ends, on real kernels: within its stated time, told by both.
 
-One machine with kernel 6.12 and the demo's world, whose node brings evidence every 2 s. The
+A machine of each kernel and the demo's world, whose node brings evidence every 2 s. The
 verifier is asked as relying parties ask it: introspection and the status list have to agree. The
 node's drift comes last, since nothing but a reboot cures it.
 """
@@ -16,13 +16,17 @@ import pytest
 from credential import wit
 from demo.world import INTERVAL_SECONDS, NODE, World
 from tests.attacks.machine import (
+    ATTACHED_MODE,
     AUDIENCE,
     ID,
+    LAUNCHED_WORKLOAD,
     PATH,
+    PUPPETS,
     SOCKET,
     WORKLOAD,
     MachinePuppet,
     granted,
+    in_both_modes,
     sha256,
 )
 from tests.attestor.puppets import build, reasons
@@ -44,6 +48,9 @@ SILENCE_SECONDS = SUSPEND_AFTER * INTERVAL_SECONDS + 2.0
 """A sweep every second, and times in whole ones."""
 TOO_OLD_SECONDS = LATE_AFTER * INTERVAL_SECONDS + 2.0
 PATIENCE_SECONDS = 60
+
+ACCESS = "the access"
+ROOT = "root on the node"
 
 SIGNAL_ATTESTOR = """\
 for one in /proc/[0-9]*; do
@@ -68,6 +75,7 @@ class Scene:
 
     def put_policy(self, *, workload: str = WORKLOAD) -> None:
         """What the verifier accepts when nothing is wrong."""
+        self.put("workload", LAUNCHED_WORKLOAD)
         known = ReferenceSet(name="puppet", files={"usr/bin/puppet": (sha256(self.program),)})
         self.put("reference", encode_reference(known))
         self.put("workload", workload)
@@ -106,14 +114,16 @@ class Scene:
         assert waited <= seconds, f"{waited:.1f} s"
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+@pytest.fixture(scope="module", params=["6.12", "6.1"])
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
     program = build(tmp_path_factory.mktemp("programs") / "puppet").read_bytes()
     options: dict[str, str | int] = {
         "interval": f"{INTERVAL_SECONDS}s", "suspend_after": SUSPEND_AFTER,
         "late_after": LATE_AFTER,
     }  # fmt: skip
-    with World.build(kernel="6.12", options=options) as world:
+    with World.build(kernel=request.param, options=options) as world:
         tls = trusting(world.config.parent / "ca.pem")
         tls.check_hostname = False  # the certificate is for verifier.lab
         told = world.operator("relying-party", "add", "ledger", AUDIENCE, "--may-revoke")
@@ -124,9 +134,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield scene
 
 
+@pytest.fixture(params=[ATTACHED_MODE])
+def binding(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def puppet(scene: Scene) -> Iterator[MachinePuppet]:
-    with MachinePuppet(scene.world) as one:
+def puppet(scene: Scene, binding: str) -> Iterator[MachinePuppet]:
+    with PUPPETS[binding](scene.world) as one:
         yield one
 
 
@@ -135,6 +150,8 @@ def token(puppet: MachinePuppet) -> str:
     return granted(puppet.obtain(SOCKET, ID)).token
 
 
+@in_both_modes
+@pytest.mark.attack(number=102, attacker="time", asset=ACCESS, outcome="detected")
 def test_exit(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     scene.demand_end(token, puppet.end, seconds=EXIT_SECONDS, cause=Cause.EXITED)
 
@@ -144,6 +161,8 @@ def test_hanging_up(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     scene.demand_end(token, lambda: puppet.tell("close"), seconds=EXIT_SECONDS, cause=Cause.EXITED)
 
 
+@in_both_modes
+@pytest.mark.attack(number=102, attacker="time", asset=ACCESS, outcome="detected")
 def test_exec(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     """The kernel tells nobody; the attestor looks after memories twice a second."""
     scene.demand_end(
@@ -151,6 +170,8 @@ def test_exec(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     )
 
 
+@in_both_modes
+@pytest.mark.attack(number=102, attacker="time", asset=ACCESS, outcome="detected")
 def test_drift_of_the_process(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     """Its text is no longer its file's."""
     scene.demand_end(token, lambda: puppet.tell("poke"), seconds=DRIFT_SECONDS, cause=Cause.REFUSED)
@@ -228,6 +249,8 @@ def test_a_report_of_misuse(scene: Scene, puppet: MachinePuppet) -> None:
     scene.put_policy()
 
 
+@in_both_modes
+@pytest.mark.attack(number=129, attacker=ROOT, asset=ACCESS, outcome="detected")
 def test_silence(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     """Suspended; given back when the node speaks again; revoked when it does not."""
     scene.seconds_until(token, VALID)
