@@ -35,6 +35,8 @@ ISSUER = "https://verifier.lab:8443"
 LEDGER = "https://ledger.lab:8444"
 """The relying party, as its clients know it."""
 
+BOOT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
+
 INTERVAL_SECONDS = 2
 LOOK_SECONDS = 30
 """The machine is emulated, and whoever runs it may have other work: a look is waited for."""
@@ -68,7 +70,7 @@ class World:
 
     @classmethod
     @contextmanager
-    def build(
+    def build(  # noqa: PLR0913 - what worlds differ in
         cls,
         *,
         kernel: str,
@@ -76,12 +78,14 @@ class World:
         append: str = "",
         minimum: str = "lab",
         options: Mapping[str, str | int] | None = None,
+        prepare: Callable[["World"], object] | None = None,
     ) -> Iterator["World"]:
         """Set everything up, let scenes be played, and end what was started.
 
         With `firmware` the machine boots a signed image through UEFI firmware; `append` goes to
         the end of the kernel's command line. `minimum` is the level that the payment program must
-        have, and that the relying party asks for; `options` are the verifier's.
+        have, and that the relying party asks for; `options` are the verifier's. `prepare` is done
+        when the machine has booted, before its attestor starts.
         """
         directory = BUILD / "demo"
         shutil.rmtree(directory, ignore_errors=True)
@@ -135,6 +139,8 @@ class World:
                 ledger_port=ledger_port,
             )
             stack.callback(world.switch_off)
+            if prepare is not None:
+                prepare(world)
             say("the attestor in it: it enrols its TPM and shows what has run")
             world.start_attestor()
             yield world
@@ -152,6 +158,17 @@ class World:
     def trust_domain(self) -> Any:  # noqa: ANN401 - JSON
         """Return what the verifier publishes of itself."""
         return json.loads(self.recorder.ask("/v1/trust-domain")[1])
+
+    def trust_boot(self) -> None:
+        """Tell the verifier that the boot of now is a good one, and from now on the only one."""
+        log, policy = self.directory / "event-log", self.directory / "boot-policy.toml"
+        log.write_bytes(self.machine.get(BOOT_LOG))
+        line = self.machine.get("/proc/cmdline").decode().rstrip("\n")
+        self.operator(
+            "boot-policy", "make", "--name", "lab", "--event-log", str(log),
+            "--command-line", line, "-o", str(policy),
+        )  # fmt: skip
+        self.operator("boot-policy", "put", str(policy))
 
     def reboot(self, append: str = "") -> None:
         """Switch the machine off and on again; nothing has been started in it."""

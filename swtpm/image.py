@@ -47,7 +47,7 @@ def kernel(name: str, build: Path = BUILD) -> Kernel:
     with alone(build):
         is_of_setup = name in kernels.NAMES
         wanted = Kernel.at(name, build) if is_of_setup else kernels.fetch_offered(name, build)
-        initramfs.write(wanted, build / "vm/base/usr/bin/busybox")
+        initramfs.write(wanted, build)
     return wanted
 
 

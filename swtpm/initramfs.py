@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from swtpm.kernels import NEEDED, Kernel
+from swtpm.programs import BUILD
 
 GUEST = Path(__file__).resolve().parent / "guest"
 """Scripts that run inside the virtual machine."""
@@ -12,16 +13,23 @@ PROGRAM = 0o100755
 DATA = 0o100644
 
 
-def write(kernel: Kernel, busybox: Path) -> Path:
+def programs(kernel: Kernel, build: Path = BUILD) -> dict[str, bytes]:
+    """Return what is executed or loaded from the initramfs of a kernel, by its path in there."""
+    return {
+        "busybox": (build / "vm/base/usr/bin/busybox").read_bytes(),
+        "init": (GUEST / "initramfs-init").read_bytes(),
+        **{f"modules/{name}.ko": content for name, content in kernel.modules(*NEEDED)},
+    }
+
+
+def write(kernel: Kernel, build: Path) -> Path:
     """Write the initramfs of a kernel, unless the same one is there."""
-    modules = kernel.modules(*NEEDED)
+    contents = programs(kernel, build)
+    modules = [Path(path).name for path in contents if path.startswith("modules/")]
     entries = [(name, DIRECTORY, b"") for name in ("dev", "modules", "proc", "sys", "sysroot")]
-    entries += [
-        ("busybox", PROGRAM, busybox.read_bytes()),
-        ("init", PROGRAM, (GUEST / "initramfs-init").read_bytes()),
-        ("modules/order", DATA, "".join(f"{name}.ko\n" for name, _ in modules).encode()),
-    ]
-    entries += [(f"modules/{name}.ko", DATA, content) for name, content in modules]
+    entries += [(path, PROGRAM, contents[path]) for path in ("busybox", "init")]
+    entries += [("modules/order", DATA, "".join(f"{name}\n" for name in modules).encode())]
+    entries += [(f"modules/{name}", DATA, contents[f"modules/{name}"]) for name in modules]
     archive = _cpio(entries)
     target = kernel.initramfs
     if not target.exists() or target.read_bytes() != archive:

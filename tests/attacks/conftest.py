@@ -7,6 +7,7 @@ import pytest
 
 from demo.world import World
 from tests.attacks.machine import ATTACHED_MODE, Machine, MachinePuppet, Programs, Start
+from tests.kernels.choice import choose_to_live_in
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +15,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
     return Programs.build(tmp_path_factory.mktemp("programs"))
 
 
-@pytest.fixture(scope="session", params=["6.12", "6.1"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give what plays in a machine its kernels."""
+    for one in {"machine", "closed_machine"} & {*metafunc.fixturenames}:
+        names = choose_to_live_in(metafunc.config.getoption("--kernel"))
+        metafunc.parametrize(one, names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """A machine whose verifier accepts puppets; leave it as it was, and the node accepted."""
     with Machine.boot(request.param, programs) as one:
@@ -25,11 +33,10 @@ CLOSED = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforc
 """Command line of a kernel that lets nobody into it or into another process."""
 
 
-@pytest.fixture(scope="session", params=["6.12", "6.1"])
+@pytest.fixture(scope="session")
 def closed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
-    """One with such a kernel, booted through firmware as a boot policy accepts it."""
+    """One with such a kernel, booted through firmware."""
     with Machine.boot(request.param, programs, firmware=True, append=CLOSED) as one:
-        one.world.trust_boot()
         yield one
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from credential import local
 from demo.world import World
-from swtpm.kernels import Kernel
+from swtpm import image, initramfs
+from swtpm.kernels import NAMES, Kernel
 from swtpm.programs import BUILD
 from tests.attestor.puppets import CHANNEL, Puppet, build, reasons
 from verifier.policy import ReferenceSet
@@ -124,7 +125,23 @@ class Machine:
     def boot(
         cls, kernel: str, programs: Programs, *, firmware: bool = False, append: str = ""
     ) -> Iterator["Machine"]:
-        with World.build(kernel=kernel, firmware=firmware, append=append) as world:
+        """Boot it. With `firmware` an operator declares the boot good; kernels need that which
+        measure their initramfs, as those do that set-up does not fetch.
+        """
+        unpacked = image.kernel(kernel)
+
+        def trust(world: World) -> None:
+            known = {path: (sha256(data),) for path, data in initramfs.programs(unpacked).items()}
+            reference = world.directory / "initramfs.toml"
+            reference.write_text(encode_reference(ReferenceSet(name="initramfs", files=known)))
+            world.operator("reference", "put", str(reference))
+            world.trust_boot()
+
+        is_measured = firmware or kernel not in NAMES
+        prepare = trust if is_measured else None
+        with World.build(
+            kernel=kernel, firmware=is_measured, append=append, prepare=prepare
+        ) as world:
             machine = cls(world, programs, kernel)
             machine._configure()
             yield machine
@@ -290,7 +307,13 @@ class LaunchedPuppet(MachinePuppet):
     """A puppet that the attestor has launched for its user; what is in the unit asked for it."""
 
     def __init__(
-        self, world: World, *, path: str = PATH, user: str = USER, prefix: str = "", unit: str = UNIT
+        self,
+        world: World,
+        *,
+        path: str = PATH,
+        user: str = USER,
+        prefix: str = "",
+        unit: str = UNIT,
     ) -> None:
         super().__init__(
             world, path=path, user=user, unit=unit,

@@ -392,7 +392,7 @@ def test_068_a_golden_process_with_the_pid_of_the_one_that_connected(
         message = thief.receive()
         if isinstance(message, local.Nonce):
             # Before Linux 6.5 a connection has a number for a name, and the number is another's.
-            assert machine.kernel == "6.1"
+            assert machine.kernel.startswith("6.1.") or machine.kernel == "6.1"
             thief.do(f"give {packet(local.Obtain(nonce=message.nonce, id=ID))}")
             message = thief.receive()
             assert reasons(message) == ["local.message-not-from-the-process"]

@@ -11,8 +11,6 @@ from verifier import Reason
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
 
-BOOT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
-
 
 def findings(world: World) -> list[dict[str, str]]:
     """Return why the node's evidence was refused last, nothing where it never was."""
@@ -30,15 +28,10 @@ def test_a_known_boot_is_of_level_l1_and_another_command_line_is_refused() -> No
         assert early.reasons == (Reason.PROCESS_LEVEL,), early
 
         # (2) The boot is declared good: from now on it is the only good one.
-        log, policy = world.directory / "event-log", world.directory / "boot-policy.toml"
-        log.write_bytes(world.machine.get(BOOT_LOG))
         line = world.machine.get("/proc/cmdline").decode().rstrip("\n")
-        world.operator(
-            "boot-policy", "make", "--name", "lab", "--event-log", str(log),
-            "--command-line", line, "-o", str(policy),
-        )  # fmt: skip
+        world.trust_boot()
+        policy = world.directory / "boot-policy.toml"
         assert 'secure_boot = "on"' in policy.read_text()
-        world.operator("boot-policy", "put", str(policy))
 
         # (3) The relying party checks with minimum="L1", and lets the program in.
         played = play_golden(world)

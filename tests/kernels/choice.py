@@ -7,6 +7,9 @@ import pytest
 from evidence.ima import LEGACY, TEMPLATES
 from swtpm import kernels
 
+WITHOUT_IMA = (5, 10)
+"""Debian 11's cloud kernels are built without it."""
+
 DEFAULT_TEMPLATE = "ima-sig"
 CUSTOM_TEMPLATE = "n-ng|d-ngv2|iuid"
 EVERY_TEMPLATE = (*(name for name in TEMPLATES if name != LEGACY), CUSTOM_TEMPLATE)
@@ -37,6 +40,16 @@ BY_DEFAULT = (
     Chosen(kernel="6.12", template=DEFAULT_TEMPLATE),
 )
 """What every run of the tests tries: the host release's kernel, and the lab's."""
+
+
+def choose_to_live_in(names: list[str]) -> tuple[str, ...]:
+    """Return the kernels on which attacks are played: of many, the newest of each series."""
+    if not names:
+        return kernels.NAMES
+    offers = kernels.offers()
+    newest = kernels.newest_of_each_series(offers)
+    wanted = newest if {"all", "newest"} & {*names} else [kernels.choose(n, offers) for n in names]
+    return tuple(one.name for one in wanted if one.series != WITHOUT_IMA)
 
 
 def choose(names: list[str], templates: list[str]) -> tuple[Chosen, ...]:

@@ -15,20 +15,16 @@ from pathlib import Path
 import pytest
 
 from evidence.ima import Measurement
-from swtpm import Failed, Manufacturer, VirtualMachine, image
+from swtpm import Failed, Manufacturer, VirtualMachine, image, initramfs
 from swtpm.capture import LIST, capture
-from swtpm.initramfs import GUEST
-from swtpm.kernels import NAMES, NEEDED, Kernel, ima_template
+from swtpm.kernels import NAMES, Kernel, ima_template
 from swtpm.manufacturer import HASHES
 from swtpm.programs import BUILD
 from tests.captures import Capture, check_capture
-from tests.kernels.choice import DEFAULT_TEMPLATE, Chosen
+from tests.kernels.choice import DEFAULT_TEMPLATE, WITHOUT_IMA, Chosen
 from verifier.reasons import Reason
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1500)]
-
-WITHOUT_IMA = (5, 10)
-"""Debian 11's cloud kernels are built without it."""
 
 MEASURES_INITRAMFS = (6, 15)
 """From this series on, the rules that are built in measure what runs in memory (`ima_policy=tcb`).
@@ -97,11 +93,7 @@ def test_kernel(
 
 def check_initramfs(early: list[Measurement], kernel: Kernel) -> None:
     """What stands before the kernel policy is of the initramfs, file by file."""
-    contents = {f"/modules/{n}.ko".encode(): data for n, data in kernel.modules(*NEEDED)}
-    contents |= {
-        b"/init": (GUEST / "initramfs-init").read_bytes(),
-        b"/busybox": (BUILD / "vm/base/usr/bin/busybox").read_bytes(),
-    }
+    contents = {f"/{path}".encode(): data for path, data in initramfs.programs(kernel).items()}
     assert {one.path: one.digest for one in early} == {
         path: hashlib.sha256(data).digest() for path, data in contents.items()
     }
