@@ -11,7 +11,17 @@ import pytest
 
 from credential import wit
 from swtpm.kernels import Kernel
-from tests.attacks.machine import AUDIENCE, PATH, SOCKET, UID, USER, Machine, MachinePuppet, sha256
+from tests.attacks.machine import (
+    ATTACHED_MODE,
+    AUDIENCE,
+    PATH,
+    SOCKET,
+    UID,
+    USER,
+    Machine,
+    MachinePuppet,
+    sha256,
+)
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference
 
@@ -128,7 +138,7 @@ def broker(shop: Machine) -> Iterator[Contained]:
         yield one
 
 
-@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_113_two_programs_in_one_container(shop: Machine, broker: Contained) -> None:
     broker.obtain_granted(ID)
     assert broker.is_proven()
@@ -138,14 +148,14 @@ def test_113_two_programs_in_one_container(shop: Machine, broker: Contained) -> 
     assert shop.is_accepted()
 
 
-@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_113_the_program_outside_of_the_container(shop: Machine, broker: Contained) -> None:
     broker.obtain_granted(ID)
     with shop.puppet(f"{IMAGE}{BROKER}") as outside:
         assert outside.why(ID) == ["process.cgroup-not-the-containers"]
 
 
-@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.attack(number=113, attacker=SIBLING, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_113_the_same_image_in_another_cgroup(shop: Machine) -> None:
     with Contained(shop, cgroup="/shop/below") as other:
         assert other.why(ID) == ["process.cgroup-not-the-containers"]
@@ -167,7 +177,7 @@ def test_081_a_pid_number_of_another_namespace(shop: Machine, broker: Contained)
     assert issued["cgroup"] == f"/shop/{broker.container}"
 
 
-@pytest.mark.attack(number=71, attacker=ANYBODY, asset=IDENTITY)
+@pytest.mark.attack(number=71, attacker=ANYBODY, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_071_a_golden_path_in_a_mount_namespace_of_ones_own(shop: Machine) -> None:
     """The kernel's list has the golden path with his digest; the path still counts for its own."""
     impostor = "/home/payments/bound"
@@ -181,7 +191,7 @@ def test_071_a_golden_path_in_a_mount_namespace_of_ones_own(shop: Machine) -> No
     assert shop.is_accepted()
 
 
-@pytest.mark.attack(number=72, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=72, attacker=ROOT, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_072_an_overlay_that_is_modified_behind(shop: Machine) -> None:
     for name, module in Kernel.at(shop.kernel).modules("overlay"):
         shop.world.machine.put(f"/srv/{name}.ko", module, owner="root", mode=0o644)

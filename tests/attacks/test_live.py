@@ -15,6 +15,7 @@ from credential import local
 from swtpm import Failed
 from swtpm.kernels import Kernel
 from tests.attacks.machine import (
+    ATTACHED_MODE,
     AUDIENCE,
     BINDING_MODES,
     DYNAMIC,
@@ -374,7 +375,7 @@ def test_080_a_process_that_never_looks_the_same_twice(puppet: MachinePuppet) ->
     }
 
 
-@pytest.mark.attack(number=68, attacker=SIBLING, asset=IDENTITY)
+@pytest.mark.attack(number=68, attacker=SIBLING, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_068_a_golden_process_with_the_pid_of_the_one_that_connected(
     machine: Machine,
 ) -> None:
@@ -401,7 +402,7 @@ def test_068_a_golden_process_with_the_pid_of_the_one_that_connected(
         machine.run(f"kill -KILL {golden}")
 
 
-@pytest.mark.attack(number=68, attacker=SIBLING, asset=CREDENTIAL)
+@pytest.mark.attack(number=68, attacker=SIBLING, asset=CREDENTIAL, bindings=[ATTACHED_MODE])
 def test_068_a_golden_process_with_the_pid_of_one_that_was_accepted(machine: Machine) -> None:
     with machine.puppet() as thief:
         puppet = machine.puppet()
