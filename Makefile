@@ -19,7 +19,7 @@ help:
 	@echo "make demo    set up, boot a machine in software, and show what gets a credential and what does not"
 	@echo "make test    set up, and run all tests"
 	@echo "make check   ruff, mypy, the architecture test, the pages that are made or checked"
-	@echo "make kernels boot every kernel of the package mirror, and judge what each measures (an hour)"
+	@echo "make kernels boot every kernel of the package mirror, judge what each measures, attack it (hours)"
 	@echo "make fuzz    try the parsers with what breaks parsers [SECONDS=60] [TARGET=name]"
 	@echo "make bench   what it costs to accept and to refuse, against a baseline of the same run"
 	@echo "make lab     boot the machine, enrol it, and give a shell in it"
@@ -55,10 +55,11 @@ setup: machine
 test: setup
 	$(PYTHON) -m pytest $(ARGS)
 
-# Every kernel that the mirror has, the newest of each series with every template; ends with a
-# table. ARGS="--kernel newest", "--kernel 6.18 --ima-template ima-ng" for less.
+# Every kernel that the mirror has, the newest of each series with every template; the attacks on
+# processes are played on the newest of each series too. Ends with a table of the kernels.
+# ARGS="--kernel newest", "--kernel 6.18 --ima-template ima-ng" for less.
 kernels: setup
-	$(PYTHON) -m pytest tests/kernels -v $(if $(ARGS),$(ARGS),--kernel all)
+	$(PYTHON) -m pytest tests/kernels tests/attacks -m vm -v $(if $(ARGS),$(ARGS),--kernel all)
 
 check: $(VENV)
 	.venv/bin/ruff check .

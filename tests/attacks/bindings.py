@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tests.attacks.machine import BINDING_MODES, LAUNCHED_MODE
+from tests.attacks.machine import ATTACHED_MODE, BINDING_MODES, LAUNCHED_MODE
 from tests.attacks.marked import Marked
 
 TITLES = {
@@ -50,6 +50,8 @@ TITLES = {
 }
 
 NOT_THERE = {
+    (64, ATTACHED_MODE): "an interpreter that is attached is refused (63)",
+    (65, ATTACHED_MODE): "an interpreter that is attached is refused (63)",
     (56, LAUNCHED_MODE): "what is launched is opened by its path",
     (68, LAUNCHED_MODE): "no number names it: the attestor is its parent",
     (71, LAUNCHED_MODE): "it is launched in the attestor's own namespaces",

@@ -13,7 +13,7 @@ import pytest
 
 from evidence.canary import CanaryReport, Place, digests
 from evidence.messages import Challenge
-from tests.attacks.machine import PATH, UID, Machine, workload
+from tests.attacks.machine import BINDING_MODES, PATH, UID, Machine, workload
 from tests.simulated_node import SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason
@@ -239,7 +239,7 @@ def test_a_kernel_shows_that_it_measures(machine: Machine) -> None:
 @pytest.mark.vm
 @pytest.mark.swtpm
 @pytest.mark.timeout(900)  # it boots twice
-@pytest.mark.attack(number=46, attacker="root on the node", asset=ASSET)
+@pytest.mark.attack(number=46, attacker="root on the node", asset=ASSET, bindings=BINDING_MODES)
 def test_046_a_kernel_policy_that_was_replaced(machine: Machine) -> None:
     """Everything else holds: without the canary the process has its credential."""
     document = machine.world.directory / "unwatched.toml"

@@ -14,6 +14,8 @@ import pytest
 from credential import local, wit
 from tests.attacks.machine import (
     AUDIENCE,
+    BINDING_MODES,
+    LAUNCHED_MODE,
     PATIENCE_SECONDS,
     SOCKET,
     USER,
@@ -107,7 +109,10 @@ def there(machine: Machine, path: str, data: bytes, *, owner: str = "root") -> I
 PATHS = [f"/usr/lib/{one}" for one in ("python311.zip", "python3.11", "python3.11/lib-dynload")]
 
 
-@pytest.mark.attack(number=63, attacker="the process itself", asset=IDENTITY, level="L2")
+@pytest.mark.attack(
+    number=63, attacker="the process itself", asset=IDENTITY, level="L3", outcome="residual",
+    bindings=[LAUNCHED_MODE],
+)  # fmt: skip
 def test_063_what_a_script_evaluates_is_not_seen(lab: Machine) -> None:
     """What it does not prove, number 63: data that a known script takes for code."""
     with Agent(lab) as agent:
@@ -123,7 +128,7 @@ def test_063_what_a_script_evaluates_is_not_seen(lab: Machine) -> None:
 IMPORT = f'import sys; sys.path.insert(0, "{HOME}/bin"); import agent'
 
 
-@pytest.mark.attack(number=63, attacker=ANYBODY, asset=IDENTITY)
+@pytest.mark.attack(number=63, attacker=ANYBODY, asset=IDENTITY, bindings=BINDING_MODES)
 @pytest.mark.parametrize(
     "command",
     [
@@ -140,7 +145,7 @@ def test_063_an_interpreter_that_is_given_something_otherwise(lab: Machine, comm
         assert reasons(agent.asks()) == ["process.script-not-proven"]
 
 
-@pytest.mark.attack(number=63, attacker=ANYBODY, asset=IDENTITY)
+@pytest.mark.attack(number=63, attacker=ANYBODY, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_063_a_script_of_his_own(lab: Machine) -> None:
     own = "/home/payments/bin/agent.py"
     lab.put("/home/payments/bin/plan.py", b"PLAN = 'evil'", owner=USER)
@@ -151,13 +156,13 @@ def test_063_a_script_of_his_own(lab: Machine) -> None:
     assert "process.file-writable-by-others-than-root" in found
 
 
-@pytest.mark.attack(number=64, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=64, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_064_a_poisoned_compiled_module(lab: Machine) -> None:
     with there(lab, f"{CACHE}/plan.cpython-311.pyc", b"poison"), Agent(lab) as agent:
         assert reasons(agent.asks()) == ["process.module-unknown"]
 
 
-@pytest.mark.attack(number=64, attacker=ROOT, asset=CREDENTIAL)
+@pytest.mark.attack(number=64, attacker=ROOT, asset=CREDENTIAL, bindings=[LAUNCHED_MODE])
 def test_064_a_poisoned_compiled_module_that_comes_later(lab: Machine) -> None:
     with Agent(lab) as agent:
         granted(agent.asks())
@@ -172,7 +177,7 @@ def test_064_a_poisoned_compiled_module_that_comes_later(lab: Machine) -> None:
         granted(agent.asks())
 
 
-@pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY)
+@pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_modules_that_the_user_would_add(lab: Machine) -> None:
     """Variables, his own site directory with .pth and usercustomize, and the directory he is in."""
     evil = b"import sys; sys.modules['plan'] = sys; sys.PLAN = 'evil'"
@@ -192,7 +197,7 @@ def test_065_modules_that_the_user_would_add(lab: Machine) -> None:
         granted(agent.asks())
 
 
-@pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_files_beside_the_script(lab: Machine) -> None:
     names = ("sitecustomize.py", "usercustomize.py", "evil.pth")
     with ExitStack() as files:
@@ -202,7 +207,7 @@ def test_065_files_beside_the_script(lab: Machine) -> None:
             assert reasons(agent.asks()) == ["process.module-unknown"] * len(names)
 
 
-@pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine) -> None:
     for path in ("/usr/bin/pyvenv.cfg", f"{PYTHON}._pth"):
         with there(lab, path, b"home = /home/payments/bin"):
@@ -211,7 +216,7 @@ def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine) -> None:
         assert told.code == 1
 
 
-@pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY)
+@pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_a_directory_that_others_may_write(lab: Machine) -> None:
     lab.run(f"chmod 777 {HOME}")
     with Agent(lab) as agent:

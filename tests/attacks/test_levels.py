@@ -7,14 +7,17 @@ import pytest
 
 from credential import local
 from tests.attacks.machine import (
+    ATTACHED_MODE,
     AUDIENCE,
     ID,
+    LAUNCHED_MODE,
     PATH,
     SOCKET,
     UNIT,
     WORKLOAD,
     Machine,
     MachineLaunched,
+    in_both_modes,
     sha256,
     until_refused,
 )
@@ -123,12 +126,18 @@ def test_125_a_file_of_its_configuration_that_is_replaced(
 # What is done to it
 
 
+@in_both_modes
 @pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL)
 @pytest.mark.parametrize("how", ["force", "poke-other", "write-text", "write-data"])
-def test_128_nobody_gets_into_a_process(closed_machine: Machine, how: str) -> None:
+def test_128_nobody_gets_into_a_process(closed_machine: Machine, binding: str, how: str) -> None:
     """Whatever unit the sibling is in: the kernel lets no process into another."""
-    with closed_machine.puppet() as puppet, closed_machine.puppet(unit="other.service") as sibling:
-        assert puppet.obtain_granted().level == attached_level(closed_machine)
+    with (
+        closed_machine.puppet(binding=binding) as puppet,
+        closed_machine.puppet(unit="other.service") as sibling,
+    ):
+        is_launched = binding == LAUNCHED_MODE
+        expected = "L2" if is_launched else attached_level(closed_machine)
+        assert puppet.obtain_granted().level == expected
         more = f" {PROVE}" if how == "force" else ""
         assert sibling.say(f"{how} {puppet.pid}{more}") in {
             "failed Operation not permitted",
@@ -138,7 +147,7 @@ def test_128_nobody_gets_into_a_process(closed_machine: Machine, how: str) -> No
         assert puppet.is_proven()
 
 
-@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY)
+@pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_086_how_the_kernel_is_set(closed_machine: Machine) -> None:
     words = ("secure-boot", "lockdown", "signed-modules", "no-ptrace", "untainted")
     demanded = ", ".join(f'"{word}"' for word in words)

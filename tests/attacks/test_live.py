@@ -118,7 +118,8 @@ def test_053_data_written_is_not_seen(machine: Machine, puppet: MachinePuppet) -
     assert puppet.is_proven()
 
 
-@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL, level="L2")
+@in_both_modes
+@pytest.mark.attack(number=128, attacker=SIBLING, asset=CREDENTIAL, level="L2", outcome="residual")
 def test_128_a_proof_that_a_process_is_made_to_ask_for(
     machine: Machine, puppet: MachinePuppet
 ) -> None:
