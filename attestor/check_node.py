@@ -15,13 +15,14 @@ from attestor.crypto import spki_digest
 from attestor.enrolment import identify
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from attestor.peer import Kernel
+from attestor.posture import read_posture
 from attestor.tpm import Tpm, TpmFailed
 from evidence import Malformed, ima, tpm
+from evidence.event_log import MOST_LOG_BYTES
 from evidence.messages import INSTANCE_REGISTER
 
 POLICY_FILE = Path("/sys/kernel/security/ima/policy")
 COMMAND_LINE = Path("/proc/cmdline")
-PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 MODERN = "6.9"
 """The first kernel whose pidfds have inodes of their own."""
 
@@ -41,7 +42,14 @@ class Check:
 
 def check_node(config: Config) -> list[Check]:
     """Return every check, in the order of the links."""
-    checks = [*_tpm(config), *_boot(), *_list(config), *_attestor(config), *_processes()]
+    checks = [
+        *_tpm(config),
+        *_boot(config),
+        *_list(config),
+        *_attestor(config),
+        *_processes(),
+        *_kernel(),
+    ]
     return sorted(checks, key=lambda one: one.link)
 
 
@@ -79,7 +87,15 @@ def _tpm(config: Config) -> Iterator[Check]:
     )
 
 
-def _boot() -> Iterator[Check]:
+def _boot(config: Config) -> Iterator[Check]:
+    size, found = _boot_log(config)
+    yield Check(
+        link=3,
+        name="boot log",
+        is_good=size > 0,
+        found=found,
+        next="is `boot_log` the file that the kernel has? Without one, the level is lab",
+    )
     words = COMMAND_LINE.read_text(encoding="utf-8", errors="replace").split()
     options = dict(word.partition("=")[::2] for word in words)
     policy = options.get("ima_policy", "").strip('"').split("|")
@@ -97,6 +113,18 @@ def _boot() -> Iterator[Check]:
         found=options.get("ima_hash", "the kernel's default"),
         next="add ima_hash=sha256 to the kernel command line",
     )
+
+
+def _boot_log(config: Config) -> tuple[int, str]:
+    """Return how long the event log is that a boot policy would judge, and what to say of it."""
+    try:
+        with config.boot_log.open("rb") as file:
+            size = len(file.read(MOST_LOG_BYTES + 1))
+    except OSError as error:
+        return 0, f"{config.boot_log}: {error.strerror}"
+    if size > MOST_LOG_BYTES:
+        return 0, f"{config.boot_log}: more than {MOST_LOG_BYTES} bytes"
+    return size, f"{size} bytes"
 
 
 def _list(config: Config) -> Iterator[Check]:
@@ -223,11 +251,37 @@ def _processes() -> Iterator[Check]:
         found=f"{os.uname().release}: peers by {proof}",
         next=f"Linux {MODERN} or later; below 6.5 attached processes stay at L1",
     )
-    scope = PTRACE_SCOPE.read_text().strip() if PTRACE_SCOPE.exists() else "no Yama"
+
+
+def _kernel() -> Iterator[Check]:
+    """Say what levels above L1 rest on; the command line has to be measured besides."""
+    posture = read_posture()
     yield Check(
         link=7,
         name="ptrace_scope",
-        is_good=scope in ("2", "3"),
-        found=scope,
-        next="sysctl.kernel.yama.ptrace_scope=2 on the kernel command line, for L2 without units",
+        is_good=posture.ptrace_scope in (2, 3),
+        found=str(posture.ptrace_scope),
+        next="sysctl.kernel.yama.ptrace_scope=2 on the kernel command line, for L2 without units;"
+        " 3 for L3",
+    )
+    yield Check(
+        link=7,
+        name="lockdown",
+        is_good=posture.lockdown in ("integrity", "confidentiality"),
+        found=posture.lockdown or "no such security module",
+        next="lockdown=integrity on the kernel command line, for L3",
+    )
+    yield Check(
+        link=7,
+        name="signed modules",
+        is_good=posture.is_module_signature_enforced,
+        found="demanded" if posture.is_module_signature_enforced else "not demanded",
+        next="module.sig_enforce=1 on the kernel command line, for L3",
+    )
+    yield Check(
+        link=7,
+        name="taint",
+        is_good=posture.taint == 0,
+        found=str(posture.taint),
+        next="cat /proc/sys/kernel/tainted: Linux admin-guide/tainted-kernels.rst says why; for L3",
     )

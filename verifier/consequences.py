@@ -226,6 +226,7 @@ def remember(
             workload=accepted.workload.id,
             thumbprint=thumbprint,
             step=token.step,
+            level=token.level,
             issued=issued,
             expires=expires,
             ledger=occasion.ledger,

@@ -8,6 +8,7 @@ from evidence import Malformed
 from verifier import client
 from verifier.commands import YES, Arguments, Commands, Run, say, tell
 from verifier.config import Config
+from verifier.policy import LEVELS
 
 
 def add_status(commands: Commands) -> None:
@@ -61,6 +62,9 @@ def add_records(commands: Commands) -> None:
     add = parties.add("add", _relying_party_add, "register one and print its secret, once")
     add.add_argument("name")
     add.add_argument("audience", help="the one whose tokens it may ask about")
+    add.add_argument(
+        "--minimum", choices=LEVELS, default=LEVELS[0], help="tell it of no token below this level"
+    )
     add.add_argument("--may-revoke", action="store_true", help="and end")
     parties.add("list", _relying_party_list, "list them")
     remove = parties.add("remove", _relying_party_remove, "answer one no longer")
@@ -126,7 +130,7 @@ def _put(kind: str) -> Run:
 def _documents(kind: str) -> Run:
     def run(arguments: Arguments) -> int:
         rows = _ask(arguments, "documents", kind=kind)
-        more = ("values",) if kind == "reference" else ()
+        more = {"reference": ("values",), "workload": ("minimum",)}.get(kind, ())
         return tell(arguments, rows, "name", "since_version", *more)
 
     return run
@@ -153,7 +157,7 @@ def _remove(kind: str) -> Run:
 
 def _credential_list(arguments: Arguments) -> int:
     rows = _ask(arguments, "credential_list", every=arguments.all)
-    return tell(arguments, rows, "jti", "workload", "node", "expires", "status", "cause")
+    return tell(arguments, rows, "jti", "workload", "node", "level", "expires", "status", "cause")
 
 
 def _credential_revoke(arguments: Arguments) -> int:
@@ -163,13 +167,14 @@ def _credential_revoke(arguments: Arguments) -> int:
 
 def _relying_party_add(arguments: Arguments) -> int:
     given = {"name": arguments.name, "audience": arguments.audience}
-    answer = _ask(arguments, "relying_party_add", **given, may_revoke=arguments.may_revoke)
+    more = {"may_revoke": arguments.may_revoke, "minimum": arguments.minimum}
+    answer = _ask(arguments, "relying_party_add", **given, **more)
     return tell(arguments, answer, "name", "secret")
 
 
 def _relying_party_list(arguments: Arguments) -> int:
     rows = _ask(arguments, "relying_party_list")
-    return tell(arguments, rows, "name", "audience", "may_revoke", "added")
+    return tell(arguments, rows, "name", "audience", "minimum", "may_revoke", "added")
 
 
 def _relying_party_remove(arguments: Arguments) -> int:

@@ -32,7 +32,7 @@ from verifier.consequences import (
     void_tokens,
 )
 from verifier.ledger import Cause, Entry, Kind
-from verifier.policy import BootPolicy, Policy, ReferenceSet
+from verifier.policy import LEVELS, BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
 from verifier.relying_parties import secret_hash
@@ -212,6 +212,7 @@ class Operators:
         name: str,
         audience: str,
         may_revoke: bool = False,  # noqa: FBT001, FBT002 - JSON
+        minimum: str = LEVELS[0],
     ) -> Json:
         """Let somebody ask about tokens for an audience; return the secret, which is kept nowhere.
 
@@ -221,17 +222,20 @@ class Operators:
             raise Malformed(f"expected a name that matches {_PARTY.pattern}")
         if not re.fullmatch(wit.AUDIENCE, audience):
             raise Malformed("expected an audience as a workload has it")
+        if minimum not in LEVELS:
+            raise Malformed(f"expected a minimum among {', '.join(LEVELS)}")
         secret = base64url.encode(self._service.random(SECRET_BYTES))
         with self._service.transaction() as transaction:
             row = RelyingPartyRow(
                 name=name,
                 secret=secret_hash(secret),
                 audience=audience,
+                minimum=minimum,
                 may_revoke=may_revoke,
                 added=transaction.now,
             )
             transaction.add(row)
-            body = {"audience": audience, "may_revoke": may_revoke}
+            body = {"audience": audience, "minimum": minimum, "may_revoke": may_revoke}
             transaction.append(Entry(kind=Kind.RELYING_PARTY_ADDED, subject=name, body=body))
             return {**_party_json(row), "secret": secret}
 
@@ -460,6 +464,7 @@ def _party_json(row: RelyingPartyRow) -> Json:
     return {
         "name": row.name,
         "audience": row.audience,
+        "minimum": row.minimum,
         "may_revoke": row.may_revoke,
         "added": _time(row.added),
     }
@@ -471,6 +476,8 @@ def _document_json(row: DocumentRow) -> Json:
 
 def _in_short(row: DocumentRow) -> Json:
     """Return what a list says of a document besides."""
+    if row.kind == WORKLOAD:
+        return {"minimum": read_workload(row.text).minimum}
     if row.kind != REFERENCE:
         return {}
     value = read_reference_value(row.text)
@@ -486,6 +493,7 @@ def _token_json(row: TokenRow) -> Json:
         "node": row.node,
         "key": row.key_name.hex(),
         "step": row.step,
+        "level": row.level,
         "issued": _time(row.issued),
         "expires": _time(row.expires),
         "status": row.status,

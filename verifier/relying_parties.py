@@ -18,6 +18,7 @@ from credential.status import Status, StatusList
 from verifier.consequences import revoke_all
 from verifier.ledger import Cause, Entry, Kind
 from verifier.mint import status_list_uri
+from verifier.policy import LEVELS
 from verifier.service import Service
 from verifier.store import (
     LIST_ENTRIES,
@@ -78,11 +79,16 @@ class RelyingParties:
         self._service = service
 
     def introspect(self, asker: Asker, token: str) -> Json:
-        """Say what a token says if it is valid now, and nothing of any other (RFC 7662, 2.2)."""
+        """Say what a token says if it is valid now, and nothing of any other (RFC 7662, 2.2).
+
+        To somebody who wants a higher level than its own it is not valid.
+        """
         with self._service.reading() as reading:
             party = _party(reading, asker)
             held = self._held(reading, token)
         if held is None or not _is_for(party, held) or not self._is_active(held):
+            return {"active": False}
+        if LEVELS.index(held.claims.procseal.level) < LEVELS.index(party.minimum):
             return {"active": False}
         claims = held.claims
         return {"active": True, "scope": " ".join(claims.procseal.scopes), **wit.as_json(claims)}

@@ -259,6 +259,7 @@ class TokenRow(Base):
     thumbprint: Mapped[str]
     """Of the use key, RFC 7638."""
     step: Mapped[int]
+    level: Mapped[str]
     issued: Mapped[int]
     expires: Mapped[int] = mapped_column(index=True)
     ledger: Mapped[int]
@@ -280,6 +281,8 @@ class RelyingPartyRow(Base):
     secret: Mapped[bytes]
     """SHA-256 of its secret, which is random and of 32 bytes: nobody guesses it."""
     audience: Mapped[str]
+    minimum: Mapped[str]
+    """The lowest level of which a token is active to it."""
     may_revoke: Mapped[bool]
     added: Mapped[int]
 

@@ -32,8 +32,8 @@ ETC, STATE = "/etc/procseal", "/var/lib/procseal"
 DOOR = "10.0.2.100", 8443
 """Where the machine's /etc/hosts has verifier.lab."""
 CAPABILITIES = ("checkpoint_restore", "dac_read_search", "setgid", "setuid", "sys_ptrace")
-LACKS = {"ptrace_scope"}
-"""What this node cannot prove: it boots with the kernel's default of it."""
+LACKS = {"ptrace_scope", "lockdown", "signed modules"}
+"""What this node cannot prove: it boots with the kernel's defaults of them."""
 LISTENS = re.compile(r"listens on https://\S+:(\d+)")
 SECONDS = 90
 ATTESTOR_LOG = """\

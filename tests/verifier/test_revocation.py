@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import pytest
 
 from credential import wit
+from evidence import Malformed
 from tests import simulated_agent
 from tests.open_doors import open_doors
 from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register, token_of
@@ -607,6 +608,21 @@ def test_the_workload_says_revoke_or_nothing(
 # Introspection (RFC 7662)
 
 
+def test_introspection_for_somebody_who_wants_a_higher_level(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> None:
+    verifier.operators.put(BOOT_POLICY, player.node.boot_policy_toml())
+    player.attest()
+    token = token_of(player, process)
+    assert {one["level"] for one in verifier.operators.credential_list()} == {"lab", "L2"}
+    audience = player.node.audience
+    for minimum, is_active in (("lab", True), ("L1", True), ("L2", True), ("L3", False)):
+        other = register(verifier, party.door, "other", audience, minimum=minimum)
+        assert other.introspect(token)["active"] is is_active
+    with pytest.raises(Malformed):
+        verifier.operators.relying_party_add("other", audience, minimum="L5")
+
+
 def test_introspection_tells_what_the_token_says(
     player: Player, process: SimulatedProcess, party: Party
 ) -> None:
@@ -740,7 +756,7 @@ def test_a_removed_party_and_one_with_a_new_secret(
 
 def test_the_secret_is_kept_nowhere(verifier: RunningVerifier, party: Party) -> None:
     (told,) = verifier.operators.relying_party_list()
-    assert set(told) == {"name", "audience", "may_revoke", "added"}
+    assert set(told) == {"name", "audience", "minimum", "may_revoke", "added"}
     files = [one for one in verifier.config.state.iterdir() if one.is_file()]
     assert files
     assert not any(party.secret.encode() in one.read_bytes() for one in files)
