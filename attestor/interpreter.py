@@ -43,6 +43,8 @@ def resolve(interpreter: str, script: str) -> PythonProgram:
         interpreter=os.path.realpath(interpreter, strict=True),
         script=os.path.realpath(script, strict=True),
     )
+    if not (found.interpreter + found.script).isprintable():
+        raise NoLook("the paths are no text")
     if not os.path.isfile(found.script):  # noqa: PTH113 of a directory it would run __main__.py
         raise NoLook(f"expected a file, got {found.script!a}")
     _version(found)

@@ -198,6 +198,14 @@ def test_what_is_no_program(interpreter: str, script: str) -> None:
         resolve(interpreter, script)
 
 
+@pytest.mark.parametrize("name", [b"\xff.py", b"a\n.py"])
+def test_a_script_whose_name_is_no_text(machine: Installation, name: bytes) -> None:
+    (machine.root / "opt" / os.fsdecode(name)).write_text("")
+    (machine.root / "opt/link.py").symlink_to(os.fsdecode(name))
+    with pytest.raises(NoLook, match="no text"):
+        resolve(machine.program.interpreter, str(machine.root / "opt/link.py"))
+
+
 def test_a_link_in_the_place_of_the_library(machine: Installation, trees: ModuleTrees) -> None:
     (machine.root / "usr/lib/python3.11").rename(machine.root / "elsewhere")
     (machine.root / "usr/lib/python3.11").symlink_to(machine.root / "elsewhere")
