@@ -49,7 +49,7 @@ audience = "{AUDIENCE}"
 scopes = ["post"]
 """
 RUN = f"/usr/bin/attestor run --interpreter {PYTHON} -- {SCRIPT}"
-DRIFT_SECONDS = 60
+DRIFT_SECONDS = 150
 """An interval is two seconds; the machine is emulated."""
 
 SIBLING = "another program of the same user"
@@ -182,6 +182,7 @@ def test_065_modules_that_the_user_would_add(lab: Machine) -> None:
     """Variables, his own site directory with .pth and usercustomize, and the directory he is in."""
     evil = b"import sys; sys.modules['plan'] = sys; sys.PLAN = 'evil'"
     site = "/home/payments/.local/lib/python3.11/site-packages"
+    lab.run(f"mkdir -p {site}; chown -R {USER} /home/payments/.local")
     for path in (f"{site}/usercustomize.py", f"{site}/sitecustomize.py", "/home/payments/plan.py"):
         lab.put(path, evil, owner=USER)
     lab.put(f"{site}/evil.pth", evil, owner=USER)
