@@ -71,8 +71,6 @@ QUOTE_TRIES = 10
 """A register that changes between quote and reading makes the values useless."""
 LOOK_TRIES = 3
 """A program that maps a library during a round is seen again rather than withdrawn."""
-HASHING_TRIES = 4
-"""How often it is asked what a program could import: what was hashed before is remembered."""
 NODE_UNKNOWN = "node.unknown"
 CHALLENGE = "challenge."
 """Reasons of the verifier's that say nothing about trust."""
@@ -170,20 +168,9 @@ class Collector:
         core = Wanted(node=self.machine.node, core=subject.core.encode())
         answer = await self._ask("/v1/wanted", core, WantedAnswer)
         subject.needs_canary = answer.wants_canary
-        await self._list_modules(subject)
         key = await self.tpm.run(lambda tpm: tpm.create_process_key(subject.core_hash))
         subject.own_secrets().process_key = key
         subject.key_name = key.name
-
-    async def _list_modules(self, subject: Subject) -> None:
-        """Have the looker hash what a program could import before a round has to wait for that."""
-        program = subject.pins.program
-        for _ in range(HASHING_TRIES if program else 0):
-            assert program is not None
-            find = partial(Looker.program, interpreter=program.interpreter, script=program.script)
-            with suppress(NoLook):
-                await self.looker.run(find)
-                return
 
     async def judge(self, subject: Subject) -> None:
         """Return when a prepared process has its credential; raise Refused when it gets none."""

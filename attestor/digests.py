@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from attestor.proc import Unfinished
 from attestor.segments import HEAD_BYTES, Program, program_of
 
 CHUNK_BYTES = HEAD_BYTES
@@ -109,7 +110,7 @@ class Digests:
                 head = head or part
                 left -= len(part)
                 if time.monotonic() > self.until:
-                    raise Unreadable("there was no time to read it")
+                    raise Unfinished("there was no time to hash everything")
             if left or os.read(again, 1):
                 raise Unreadable("its size changed while it was read")
         finally:

@@ -15,7 +15,6 @@ from functools import partial
 
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
-from attestor.collector import HASHING_TRIES
 from attestor.conversation import Opening, Services, converse
 from attestor.interpreter import PythonProgram
 from attestor.look import NAMESPACES
@@ -113,13 +112,10 @@ class Launcher:
         script = message.argument[0]
         find = partial(Looker.program, interpreter=message.interpreter, script=script)
         async with self.services.admission.turn(peer.uid):
-            for left in range(HASHING_TRIES - 1, -1, -1):
-                try:
-                    return await self.services.strangers.run(find)
-                except NoLook as error:
-                    if not left:
-                        raise refuse(Local.LOOK_FAILED, script, found=str(error)) from error
-        raise AssertionError("unreachable")
+            try:
+                return await self.services.strangers.run(find)
+            except NoLook as error:
+                raise refuse(Local.LOOK_FAILED, script, found=str(error)) from error
 
     async def _account(self, user: str, peer: Peer) -> Account:
         """Return whom the program runs as: whoever asked, or whom root names."""

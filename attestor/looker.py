@@ -25,7 +25,7 @@ from attestor.look import Codes, Glance, Pins, glance, look, pin
 from attestor.modules import ModuleTrees
 from attestor.mounts import Mounts
 from attestor.presences import find_presences, sees_every_process
-from attestor.proc import Executed, NoLook, TooSlow
+from attestor.proc import Executed, NoLook, TooSlow, Unfinished
 from attestor.sharers import Sharers
 from attestor.starter import Account
 from evidence import Malformed
@@ -37,6 +37,8 @@ GRACE_SECONDS = 2
 """How much longer the daemon waits than the looker gives itself."""
 HASHING = 0.75
 """The part of that time in which files may be hashed."""
+HASHING_TRIES = 4
+"""How often a looker is asked that had no time to hash everything: it goes on where it was."""
 
 
 class NoAccount(Exception):
@@ -123,8 +125,11 @@ class Looker:
                 self._channel.settimeout(self._deadline_seconds + GRACE_SECONDS)
                 packets.send(self._channel, [self._most_bytes, self._deadline_seconds])
             try:
-                packets.send(self._channel, request, descriptors)
-                answer, found = packets.receive(self._channel)
+                for _ in range(HASHING_TRIES):
+                    packets.send(self._channel, request, descriptors)
+                    answer, found = packets.receive(self._channel)
+                    if not (isinstance(answer, list) and answer[:1] == ["unfinished"]):
+                        break
             except (EOFError, OSError, Malformed) as error:
                 self._drop()
                 raise TooSlow(f"the look took longer than {self._deadline_seconds} s") from error
@@ -193,6 +198,8 @@ def _answer(
         answer: list[object] = ["yes", _find(request, descriptors, memory)]
     except Executed as error:
         answer = ["executed", str(error)]
+    except Unfinished as error:
+        answer = ["unfinished", str(error)]
     except KeyError as error:
         answer = ["no account", str(error)]
     except (NoLook, Unreadable, OSError) as error:

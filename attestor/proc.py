@@ -17,6 +17,10 @@ class TooSlow(NoLook):
     """The process holds something that does not let itself be read."""
 
 
+class Unfinished(NoLook):
+    """There was no time to hash everything; whoever asks again comes further."""
+
+
 class Executed(NoLook):
     """The process now runs another program."""
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from attestor import starter
+from attestor import packets, starter
 from attestor.look import pid_of
-from attestor.looker import Looker, NoAccount
+from attestor.looker import HASHING_TRIES, Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
 from attestor.proc import NoLook
 from attestor.starter import Account, Order
@@ -61,6 +61,29 @@ def test_a_looker_has_its_own_uid_and_few_capabilities(looker: Looker) -> None:
     wanted = f"{(1 << 2 | 1 << 19 | 1 << 40):016x}"
     assert any(f"CapEff:\t{wanted}" in one and f"CapPrm:\t{wanted}" in one for one in says)
     assert all("CapAmb:\t0000000000000000" in one for one in says)
+
+
+@pytest.mark.parametrize("unfinished", [0, HASHING_TRIES - 1, HASHING_TRIES])
+def test_a_looker_without_time_is_asked_again(unfinished: int) -> None:
+    """It remembers what it has hashed, and a new one would not."""
+    ours, theirs = socket.socketpair()
+
+    def answer() -> None:
+        assert packets.receive(theirs)[0] == [1 << 20, 1]
+        for number in range(min(unfinished + 1, HASHING_TRIES)):
+            assert packets.receive(theirs)[0] == "digest"
+            packets.send(theirs, ["unfinished", "x"] if number < unfinished else ["yes", b"all"])
+
+    hashing = threading.Thread(target=answer)
+    hashing.start()
+    looker = Looker(lambda: ours, most_bytes=1 << 20, deadline_seconds=1)
+    with ours, theirs:
+        if unfinished < HASHING_TRIES:
+            assert looker.digest(theirs.fileno()) == b"all"
+        else:
+            with pytest.raises(NoLook):
+                looker.digest(theirs.fileno())
+        hashing.join()
 
 
 def test_a_look_that_takes_too_long_ends_with_the_looker(looker: Looker) -> None:
