@@ -22,6 +22,7 @@ from tests.attacks.machine import (
     DYNAMIC_ID,
     ID,
     INJECTED,
+    LAUNCHED_MODE,
     PATH,
     SERVED,
     SOCKET,
@@ -293,14 +294,18 @@ def served(machine: Machine) -> Iterator[tuple[str, int]]:
 @in_both_modes
 @pytest.mark.attack(number=75, attacker="a file server", asset=IDENTITY)
 def test_075_a_golden_program_that_a_server_holds(
-    machine: Machine, start: Start, puppet: MachinePuppet
+    machine: Machine, binding: str, puppet: MachinePuppet
 ) -> None:
     """It may answer differently the next time, and is not asked."""
     with served(machine) as (path, _):
         puppet.do(f"load {path}")
         assert "process.file-on-unmeasured-file-system" in puppet.why()
-        with start(path) as other:
-            assert other.why() == ["process.executable-unknown"]
+        if binding == LAUNCHED_MODE:
+            told = machine.world.machine.run(f"/usr/bin/attestor run -- {path}", user=USER)
+            assert (told.code, "local.look-failed" in told.output) == (1, True), told.output
+        else:
+            with machine.puppet(path) as other:
+                assert other.why() == ["process.executable-unknown"]
     assert machine.is_accepted()
 
 
