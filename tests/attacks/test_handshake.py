@@ -342,6 +342,21 @@ def test_a_launched_process_that_executes_something_else(world: World) -> None:
         assert reasons(puppet.answer(nonce, LAUNCHED_ID)) == ["local.process-changed"]
 
 
+def test_a_launched_program_has_the_variables_that_it_is_given(world: World) -> None:
+    told = world.attestor("run", "--env", "A=b", "--env", "C=", "--", "/usr/bin/env")
+    assert set(told.stdout.splitlines()) == {"A=b", "C=", "PROCSEAL_FD=3"}
+    told = world.attestor("run", "--", "/usr/bin/env")
+    assert len(told.stdout.splitlines()) > 3
+
+
+def test_a_file_that_cannot_be_hashed_is_not_launched_with(world: World) -> None:
+    for path in ("/no/such/file", "/etc", "/proc/self/status", "/etc/mtab"):
+        told = world.attestor("run", "--file", path, "--", "/usr/bin/true", check=False)
+        assert told.returncode == 1
+        assert "local.look-failed" in told.stdout + told.stderr
+    assert world.attestor("run", "--file", "/etc/passwd", "--", "/usr/bin/true").returncode == 0
+
+
 def test_a_launched_program_ends_as_it_ends(world: World) -> None:
     assert world.attestor("run", "--", "/usr/bin/true").returncode == 0
     assert world.attestor("run", "--", "/usr/bin/false", check=False).returncode == 1

@@ -147,6 +147,16 @@ def test_128_nobody_gets_into_a_process(closed_machine: Machine, binding: str, h
         assert puppet.is_proven()
 
 
+def test_not_even_root_reads_the_attestors_memory(closed_machine: Machine) -> None:
+    """Where the instance key is, which signs all that it says."""
+    told = closed_machine.run(
+        "for one in $(grep -l '^Uid:.990.' /proc/[0-9]*/status | cut -d/ -f3);"
+        " do dd if=/proc/$one/mem of=/dev/null bs=1 count=1 2>&1; done; true"
+    )
+    assert "Permission denied" in told
+    assert "records in" not in told
+
+
 @pytest.mark.attack(number=86, attacker=ROOT, asset=IDENTITY, bindings=[ATTACHED_MODE])
 def test_086_how_the_kernel_is_set(closed_machine: Machine) -> None:
     words = ("secure-boot", "lockdown", "signed-modules", "no-ptrace", "untainted")
