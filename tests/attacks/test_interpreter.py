@@ -94,7 +94,7 @@ def lab(machine: Machine) -> Machine:
     machine.run(f"mkdir -p {CACHE} /home/payments/bin /srv")
     for path, data in files.items():
         machine.put(f"{HOME}/{path}", data)
-    # What `attestor run` maps, and what the agent could import, is hashed once by each looker, which
+    # What `attestor run` maps and what the agent could import is hashed once by each looker, and
     # takes long here: not within a test's own launch.
     machine.world.wait(lambda: has_run(machine), FIRST_LAUNCH_SECONDS, "the first launch")
     with Agent(machine) as agent:
