@@ -97,6 +97,16 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="an attestor has run in this boot, and an operator will approve another",
     )
+    serving.add_argument(
+        "--successor",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="descriptor of the attestor that hands over",
+    )
+    add_asking(
+        "restart", "Have the attestor that runs hand over to a new one", partial(_asking, _restart)
+    )
     running = add_asking(
         "run", "Launch a program, tied to the attestor that runs", partial(_asking, _run)
     )
@@ -189,11 +199,30 @@ def _enrol(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    import socket
+
+    from attestor.hand_over import Predecessor
     from attestor.peer import Kernel
     from attestor.serve import serve
 
     config = Config.load(arguments.config)
-    serve(config, kernel=Kernel.find_out(), is_second_start=arguments.second_start)
+    predecessor = None
+    if arguments.successor >= 0:
+        predecessor = Predecessor(socket.socket(fileno=arguments.successor))
+    serve(
+        config,
+        kernel=Kernel.find_out(),
+        is_second_start=arguments.second_start,
+        predecessor=predecessor,
+    )
+    return YES
+
+
+def _restart(arguments: argparse.Namespace) -> int:
+    from attestor.run import restart
+
+    found = json.loads(restart(_socket(arguments)))
+    _tell(found, f"handed over to instance {found['instance']}, pid {found['pid']}", arguments)
     return YES
 
 

@@ -148,6 +148,8 @@ class Collector:
     """When the next round begins at the latest, on the monotonic clock."""
     findings: tuple[Finding, ...] = ()
     """Why the node was last refused; empty when it was accepted."""
+    between_rounds: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Whoever holds it keeps the next round from beginning."""
     _waiting: dict[bytes, Waiting] = field(default_factory=dict)
     _refreshes: "list[asyncio.Future[None]]" = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -218,7 +220,8 @@ class Collector:
             self.due = time.monotonic() + self.interval_seconds
             delay = 0.0
             try:
-                await self.round()
+                async with self.between_rounds:
+                    await self.round()
                 pauses.after_success()
             except Unreachable as error:
                 delay = pauses.after_failure()
@@ -440,6 +443,7 @@ class Collector:
             boot=self.machine.boot,
             kernel=self.machine.kernel,
             instances=self.machine.instance.history,
+            hand_overs=self.machine.instance.hand_overs,
             canaries=canaries,
             posture=read_posture(),
             presences=present,

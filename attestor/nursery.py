@@ -1,8 +1,8 @@
 """The process from which the attestor's other processes are born.
 
 It is forked before the daemon has threads, keys or an open TPM, so what it forks later has seen
-none of them. It makes three kinds of children: lookers, which look at processes under a uid of
-their own, launched programs, and those that let canaries loose.
+none of them. It makes four kinds of children: lookers, which look at processes under a uid of
+their own, launched programs, those that let canaries loose, and the daemon's successor.
 """
 
 import os
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Never, Self
 
-from attestor import canary, looker, packets, privileges, starter
+from attestor import canary, hand_over, looker, packets, privileges, starter
 
 STATUS_BYTES = 4
 """A child's exit status on its report: os.waitstatus_to_exitcode, signed, big endian."""
@@ -79,6 +79,17 @@ class Nursery:
             os.close(writing)
         return ours, reading
 
+    def new_successor(self, words: Sequence[str]) -> hand_over.Successor:
+        """Start the program anew, by its command line."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            answer, descriptors = self._ask(["successor", *words], [theirs.fileno()])
+        match answer, descriptors:
+            case [int(pid)], [pidfd]:
+                return hand_over.Successor(ours, pid, pidfd)
+            case _:
+                raise OSError("the nursery did not answer")
+
     def new_child(self) -> Child:
         """Return a child that will become a launched program."""
         ours, theirs = socket.socketpair()
@@ -140,6 +151,11 @@ def _answer(
             pid = _fork(lambda: canary.serve(socket.socket(fileno=channel)), [channel])
             pidfd = os.pidfd_open(pid)
             packets.send(control, [pid])
+        case ["successor", *words], [channel]:
+            line = [str(one) for one in words]
+            pid = _fork(lambda: hand_over.execute(line, channel), [channel])
+            pidfd, report = os.pidfd_open(pid), -1
+            packets.send(control, [pid], [pidfd])
         case ["child"], [channel, report]:
             pid = _fork(lambda: starter.serve(socket.socket(fileno=channel)), [channel])
             pidfd = os.pidfd_open(pid)

@@ -36,6 +36,7 @@ _PR_SET_KEEPCAPS = 8
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 """linux/prctl.h."""
 
@@ -89,6 +90,20 @@ def keep_only(capabilities: Collection[int]) -> None:
         word.effective, word.permitted, word.inheritable = part, part, 0
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _check(_libc.capset(ctypes.byref(header), words), "capset")
+
+
+def pass_on(capabilities: Collection[int]) -> None:
+    """Let the program that this process executes next have those of `capabilities` that it has."""
+    kept = permitted() & set(capabilities)
+    bits = sum(1 << number for number in kept)
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    words = (_Word * 2)()
+    for place, word in enumerate(words):
+        part = bits >> (_WORD_BITS * place) & 0xFFFFFFFF
+        word.effective, word.permitted, word.inheritable = part, part, part
+    _check(_libc.capset(ctypes.byref(header), words), "capset")
+    for number in kept:
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
 
 
 def become(uid: int, gid: int, *, groups: Collection[int] = (), keep: Collection[int]) -> None:

@@ -28,6 +28,7 @@ class Local(StrEnum):
     UNEXPECTED = "local.unexpected-message"
     USER = "local.user-not-allowed"
     CONTAINED = "local.launch-from-another-namespace"
+    RESTART = "local.successor-does-not-start"
     START = "local.program-does-not-start"
     INTERNAL = "local.failed"
 

@@ -1,4 +1,4 @@
-"""What `attestor run` and `attestor status` say to the daemon."""
+"""What `attestor run`, `attestor status` and `attestor restart` say to the daemon."""
 
 import os
 import shutil
@@ -77,6 +77,14 @@ def status(path: Path) -> str:
     """Return what the daemon says of itself, JSON."""
     with closing(Line(path)) as line:
         line.say(local.Status())
+        return line.hear(local.State).json
+
+
+def restart(path: Path) -> str:
+    """Have the daemon hand over to a successor; return which instance that is, JSON."""
+    with closing(Line(path)) as line:
+        line.say(local.Restart())
+        line.wait_on()
         return line.hear(local.State).json
 
 

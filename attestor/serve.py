@@ -1,6 +1,7 @@
 """The daemon: what it is made of, and the order in which it starts and stops."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -8,9 +9,9 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import closing, suppress
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,14 @@ from attestor.config import Config
 from attestor.conversation import Command, Opening, Services, converse
 from attestor.enrolment import enrol
 from attestor.farewells import Farewells
+from attestor.hand_over import (
+    HandOverFailed,
+    Introduction,
+    Predecessor,
+    Successor,
+    command_line,
+    tell_systemd,
+)
 from attestor.launcher import Launcher
 from attestor.look import boot_id
 from attestor.looker import Looker
@@ -36,7 +45,8 @@ from attestor.subject import Subject
 from attestor.tpm import Tpm, TpmFailed
 from attestor.watch import Watch
 from attestor.worker import Worker
-from credential import Refused, local
+from credential import Refused, crypto, local
+from evidence.messages import HandOver
 
 log = logging.getLogger("attestor")
 
@@ -53,9 +63,12 @@ def serve(
     *,
     kernel: Kernel,
     is_second_start: bool = False,
+    predecessor: Predecessor | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; `ready` is called when processes can connect.
+
+    SIGHUP has it hand over to a successor, whose `predecessor` it is.
 
     `kernel` is what this kernel can say of peers, or less, as on an older one.
     """
@@ -65,7 +78,8 @@ def serve(
     privileges.hide_memory()
     _raise_descriptor_limit()
     try:
-        asyncio.run(_serve(config, nursery, kernel, is_second_start=is_second_start, ready=ready))
+        start = Start(is_second=is_second_start, predecessor=predecessor)
+        asyncio.run(_serve(config, nursery, kernel, start, ready=ready))
     finally:
         nursery.close()
 
@@ -76,22 +90,45 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Whether an attestor has run in this boot before."""
+
+    is_second: bool
+    """It has, and an operator will approve this one."""
+    predecessor: Predecessor | None
+    """It does, and hands over."""
+
+
 async def _serve(
     config: Config,
     nursery: Nursery,
     kernel: Kernel,
+    start: Start,
     *,
-    is_second_start: bool,
     ready: Callable[[], None],
 ) -> None:
     boot = boot_id()
     verifier = Verifier(
         config.verifier, ca_file=str(config.ca_file), timeout_seconds=config.verifier_seconds
     )
-    with Tpm(config.tcti, ek=config.ek_kind) as tpm:
-        own = instance.start(
-            tpm, directory=config.state, boot=boot, is_second_start=is_second_start
-        )
+    key, hand_over, listener = crypto.generate(), None, None
+    if start.predecessor is not None:
+        who = Introduction(public=crypto.point_of(key), node=config.node)
+        hand_over, listener = start.predecessor.ask(who)
+    with ExitStack() as stack:
+        with _telling_failure(start.predecessor):
+            tpm = stack.enter_context(Tpm(config.tcti, ek=config.ek_kind))
+            own = instance.start(
+                tpm,
+                directory=config.state,
+                boot=boot,
+                key=key,
+                is_second_start=start.is_second,
+                hand_over=hand_over,
+            )
+        if start.predecessor is not None:
+            start.predecessor.say_latched()
         privileges.keep_only({privileges.DAC_READ_SEARCH})  # the measurement list is root's
         machine = Machine(
             node=config.node,
@@ -102,13 +139,26 @@ async def _serve(
         )
         with closing(_Workers(config, tpm, nursery)) as workers:
             async with verifier:
-                await _Daemon(config, kernel, machine, verifier, workers).run(nursery, ready)
+                daemon = _Daemon(config, kernel, machine, verifier, workers)
+                await daemon.run(listener or listen(str(config.socket), kernel), ready)
+
+
+@contextmanager
+def _telling_failure(predecessor: Predecessor | None) -> Iterator[None]:
+    """Have the attestor that runs go on if something goes wrong before it is too late."""
+    try:
+        yield
+    except Exception as error:
+        if predecessor is not None:
+            predecessor.say_failed(f"{type(error).__name__}: {error}")
+        raise
 
 
 class _Workers:
     """What blocks, each in a thread of its own."""
 
     def __init__(self, config: Config, tpm: Tpm, nursery: Nursery) -> None:
+        self.nursery = nursery
         self.lookers = tuple(
             Looker(
                 nursery.new_looker,
@@ -142,6 +192,7 @@ class _Daemon:
     ) -> None:
         self.config = config
         self.workers = workers
+        self.nursery = workers.nursery
         self.verifier = verifier
         self.kernel = kernel
         self.farewells = Farewells(node=config.node, verifier=verifier, instance=machine.instance)
@@ -175,12 +226,16 @@ class _Daemon:
             on_end=self.end,
         )
         self.conversations: set[asyncio.Task[None]] = set()
+        self.handing_over = asyncio.Lock()
+        self.over = asyncio.Event()
+        """Set once a successor speaks."""
 
-    async def run(self, nursery: Nursery, ready: Callable[[], None]) -> None:
-        """Enrol if need be, then serve until a signal says to stop."""
-        launcher = Launcher(nursery=nursery, kernel=self.kernel, services=self.services)
-        listener = listen(str(self.config.socket), self.kernel)
+    async def run(self, listener: socket.socket, ready: Callable[[], None]) -> None:
+        """Enrol if need be, then serve until a signal says to stop, or a successor speaks."""
+        self.listener = listener
+        launcher = Launcher(nursery=self.nursery, kernel=self.kernel, services=self.services)
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._start_restart)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -190,29 +245,88 @@ class _Daemon:
             self.watch.run(),
             self._accept(listener, launcher),
             stop.wait(),
+            self.over.wait(),
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
             ready()
+            tell_systemd("READY=1")
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()  # only the signal ends without an error
+                task.result()  # only the signal and the successor end without an error
         finally:
             listener.close()
             await _cancel([*tasks, *self.conversations])
-            # Nobody will hold these keys any more, so the credentials end here.
-            with suppress(Unreachable, TimeoutError):
-                async with asyncio.timeout(FAREWELL_SECONDS):
-                    await self.farewells.tell()
-            with suppress(OSError):
-                self.config.socket.unlink()
+            if not self.over.is_set():
+                await self._say_farewell()
+            # Else the socket is the successor's, and its first evidence ends what was here.
+
+    async def _say_farewell(self) -> None:
+        """End the credentials: nobody will hold their keys any more."""
+        with suppress(Unreachable, TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self.farewells.tell()
+        with suppress(OSError):
+            self.config.socket.unlink()
 
     def end(self, subject: Subject, cause: str) -> None:
         """Forget a process, and have the verifier told if it had an identity."""
         self.watch.remove(subject)
         subject.end(cause)
-        if self.collector.drop(subject):
+        if self.collector.drop(subject) and not self.over.is_set():
             self.farewells.add(subject.key_name, cause)
+
+    # Handing over
+
+    def _start_restart(self) -> None:
+        task = asyncio.create_task(self._restart())
+        self.conversations.add(task)
+        task.add_done_callback(self.conversations.discard)
+
+    async def _restart(self) -> None:
+        try:
+            await self.hand_over()
+        except HandOverFailed as error:
+            log.error("%s; this attestor goes on", error)  # noqa: TRY400
+        else:
+            self.over.set()
+
+    async def hand_over(self) -> dict[str, object]:
+        """Let a successor speak, and say which; raise HandOverFailed, and this one goes on.
+
+        Once it returns nothing may be signed here any more: set `over`.
+        """
+        async with self.handing_over:
+            try:
+                start = partial(self.nursery.new_successor, command_line())
+                successor = await asyncio.to_thread(start)
+            except OSError as error:
+                raise HandOverFailed(str(error)) from error
+            with closing(successor):
+                who = await asyncio.to_thread(successor.introduction)
+                later = hashlib.sha256(who.public).digest()
+                if who.node != self.config.node:
+                    raise HandOverFailed(f"the successor is of node {who.node}")
+                await self.collector.between_rounds.acquire()
+                try:
+                    await self._let_speak(successor, later)
+                except BaseException:
+                    successor.end()
+                    await self.workers.tpm.run(Tpm.open)
+                    self.collector.between_rounds.release()
+                    raise
+            tell_systemd(f"MAINPID={successor.pid}")
+            log.info("handed over to instance %s, pid %d", later.hex(), successor.pid)
+            return {"instance": later.hex(), "pid": successor.pid}
+
+    async def _let_speak(self, successor: Successor, later: bytes) -> None:
+        machine = self.collector.machine
+        message = HandOver(
+            node=machine.node, boot=machine.boot, earlier=machine.instance.digest, later=later
+        )
+        signed = machine.instance.sign(message)
+        await self.workers.tpm.run(Tpm.close)
+        await asyncio.to_thread(successor.let_speak, signed, self.listener)
 
     def count_canaries(self, count: int) -> None:
         """Remember how many have been let loose in this boot."""
@@ -267,11 +381,26 @@ class _Daemon:
         match opening.message:
             case local.Launch():
                 await launcher.launch(channel, peer, opening)
+            case local.Restart():
+                if peer.uid not in (0, os.geteuid()):
+                    expected = "root, or the attestor's own uid"
+                    raise refuse(Local.USER, "restart", expected=expected, found=f"{peer.uid}")
+                await self._restart_for(channel)
             case local.Status():
                 await channel.send(local.State(json=await self._status(peer)))
             case _:
                 found = opening.message.VERB
                 raise refuse(Local.UNEXPECTED, peer.label, expected="obtain", found=found)
+
+    async def _restart_for(self, channel: Channel) -> None:
+        try:
+            who = await self.hand_over()
+        except HandOverFailed as error:
+            raise refuse(Local.RESTART, found=str(error)) from error
+        try:
+            await channel.send(local.State(json=json.dumps(who)))
+        finally:
+            self.over.set()
 
     async def _status(self, peer: Peer) -> str:
         """Return what the attestor is doing; of processes, each user sees its own."""

@@ -20,6 +20,8 @@ class State:
     """The boot to which `instances` belong."""
     instances: tuple[str, ...] = ()
     """SHA-256, hexadecimal, of each instance key that extends PCR 15, oldest first."""
+    hand_overs: tuple[str, ...] = ()
+    """Encoded SignedMessages, hexadecimal, each a HandOver of this boot, oldest first."""
     canaries: int = 0
     """Places where canaries were let loose in this boot."""
 
@@ -31,7 +33,11 @@ class State:
         except FileNotFoundError:
             return cls()
         try:
-            return cls(**{**members, "instances": tuple(members["instances"])})
+            lists = {
+                "instances": tuple(members["instances"]),
+                "hand_overs": tuple(members.get("hand_overs", ())),
+            }
+            return cls(**{**members, **lists})
         except (TypeError, KeyError) as error:
             path = directory / STATE_FILE
             raise ValueError(f"{path} is not the attestor's state; remove it and reboot") from error
@@ -49,4 +55,8 @@ class State:
 
     def of_boot(self, boot: str) -> Self:
         """Return the state with nothing of another boot in it."""
-        return self if self.boot == boot else replace(self, boot=boot, instances=(), canaries=0)
+        return (
+            self
+            if self.boot == boot
+            else replace(self, boot=boot, instances=(), hand_overs=(), canaries=0)
+        )

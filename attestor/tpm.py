@@ -134,10 +134,9 @@ class Tpm:
         """TPM commands so far, by their name in ESYS."""
         self._ek_kind = ek
         self._primaries: dict[str, _Primary] = {}
-        try:
-            self._esys: Any = ESAPI(tcti)
-        except (TSS2_Exception, RuntimeError) as error:
-            raise TpmFailed(f"no TPM at {tcti}: {error}") from error
+        self._tcti = tcti
+        self._esys: Any = None
+        self.open()
 
     def __enter__(self) -> Self:
         return self
@@ -145,9 +144,18 @@ class Tpm:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def open(self) -> None:
+        """Reach for the TPM, again after `close`."""
+        try:
+            self._esys = ESAPI(self._tcti)
+        except (TSS2_Exception, RuntimeError) as error:
+            raise TpmFailed(f"no TPM at {self._tcti}: {error}") from error
+
     def close(self) -> None:
-        """Let go of the TPM."""
-        self._esys.close()
+        """Let go of the TPM: some are reached by one program at a time."""
+        if self._esys is not None:
+            self._esys.close()
+        self._esys = None
 
     # Keys that are the same at every start
 
@@ -315,6 +323,8 @@ class Tpm:
 
     def _do(self, command: str, *arguments: object, **named: object) -> Any:  # noqa: ANN401
         """Run one TPM command and count it; its types go no further than this file."""
+        if self._esys is None:
+            raise TpmFailed("another attestor takes over")
         self.operations[command] += 1
         try:
             return getattr(self._esys, command)(*arguments, **named)

@@ -212,6 +212,13 @@ class Status(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restart(Message):
+    """Root wants the attestor to hand over to one that is started anew."""
+
+    VERB: ClassVar[str] = "restart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State(Message):
     """What the attestor is doing, for people and scripts."""
 
@@ -255,8 +262,8 @@ class Refusal(Message):
 MESSAGES: dict[str, type[Message]] = {
     message.VERB: message
     for message in (
-        Nonce, Obtain, Credential, Prove, Proof, Token, Launch, Launched, Ended, Status, State,
-        Refusal,
+        Nonce, Obtain, Credential, Prove, Proof, Token, Launch, Launched, Ended, Status, Restart,
+        State, Refusal,
     )
 }  # fmt: skip
 

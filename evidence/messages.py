@@ -18,7 +18,9 @@ from evidence.shapes import Message, Shape
 QUOTED_REGISTERS = tuple(range(16))
 """Every quote is over sha256:0-15."""
 INSTANCE_REGISTER = 15
-"""Extended once, with SHA-256 of the first instance key of the boot."""
+"""Extended at each start of an attestor, with SHA-256 of its instance key."""
+MOST_HAND_OVERS = 64
+"""In one body: a verifier that has heard of none of so many asks its operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,21 @@ class SignedMessage(Message):
     """The instance key's public half: P-256, uncompressed point, 65 bytes."""
     signature: bytes
     """ECDSA with SHA-256 over `payload`, r and s of 32 bytes each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver(Message):
+    """A running attestor names the one that speaks after it in the same boot."""
+
+    TYPE: ClassVar[str] = "procseal hand-over 1"
+
+    node: str
+    boot: str
+    """/proc/sys/kernel/random/boot_id."""
+    earlier: bytes
+    """SHA-256 of the instance key that signs this."""
+    later: bytes
+    """SHA-256 of the instance key that extends PCR 15 next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +212,9 @@ class Body(Message):
     """uname -r, for people."""
     instances: tuple[bytes, ...]
     """SHA-256 of every instance key that extended PCR 15 in this boot; the last one speaks."""
+    hand_overs: tuple[SignedMessage, ...]
+    """Of this boot, oldest first: a HandOver each, by the earlier instance. At most
+    MOST_HAND_OVERS, the newest."""
     canaries: tuple[CanaryReport, ...]
     """One for each that the challenge wanted, in its order."""
     posture: Posture

@@ -48,6 +48,7 @@ from evidence.messages import (
     Evidence,
     Gone,
     GoneProcess,
+    HandOver,
     KnownProcess,
     NewProcess,
     SignedMessage,
@@ -588,6 +589,7 @@ class SimulatedNode:
         """Cgroups of processes by uid: those of `new_process`, and what a test adds."""
         self.records: list[Record] = []
         self.instances: list[bytes] = []
+        self.hand_overs: list[SignedMessage] = []
         self.pid = 800
         self._starts = 0
         self.boot: Sequence[Event] = boot_uki()
@@ -603,6 +605,7 @@ class SimulatedNode:
         self.boot_log = log_of(self.boot).encode()
         self.records = []
         self.instances = []
+        self.hand_overs = []
         self.measure_record("boot_aggregate", self.boot_aggregate())
         self.measure_buffer("kernel_version", KERNEL_VERSION)
         self.measure("etc/ima/ima-policy", KERNEL_POLICY)
@@ -625,6 +628,16 @@ class SimulatedNode:
         self.instance_key = private_key(f"{self.name} instance {self._starts}")
         self.instances.append(self.instance)
         self.tpm.extend(INSTANCE_REGISTER, self.instance)
+
+    def hand_over(self, **changes: Any) -> None:
+        """Start an attestor whose key the one before signs; `changes` are the message's fields."""
+        earlier_key, earlier = self.instance_key, self.instance
+        self.start_again()
+        fields = {
+            "node": self.name, "boot": self.boot_id, "earlier": earlier, "later": self.instance,
+        }  # fmt: skip
+        payload = HandOver(**(fields | changes)).encode()
+        self.hand_overs.append(self.signed(payload, earlier_key))
 
     @property
     def instance(self) -> bytes:
@@ -882,6 +895,7 @@ class SimulatedNode:
             "boot": self.boot_id,
             "kernel": KERNEL_VERSION.decode(),
             "instances": tuple(self.instances),
+            "hand_overs": tuple(self.hand_overs),
             "canaries": (),
             "posture": self.posture,
             "presences": tuple(

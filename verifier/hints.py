@@ -23,6 +23,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.NODE_UNKNOWN: "attestor enrol",
     Reason.NODE_PENDING: "verifier node approve NODE",
     Reason.MESSAGE_INSTANCE: "attestor status",
+    Reason.INSTANCE_HAND_OVER: "verifier node approve-instance NODE INSTANCE, or reboot the node",
     Reason.INSTANCE_SECOND: "verifier node approve-instance NODE INSTANCE, or reboot the node",
     "instance": "reboot the node",
     "challenge": "attestor status",

@@ -1,7 +1,8 @@
-"""Link 6: the attestor that speaks is the one that started first in this boot, or an approved one.
+"""Link 6: the attestor that speaks is the one that started first in this boot, or its successor.
 
 At its start an attestor finds register 15 at zero and extends it with SHA-256 of its public
-key. Whoever starts later extends it again, and everyone can see that.
+key. Whoever starts later extends it again, and everyone can see that. A later start counts if the
+instance right before it has signed its key (a hand-over), or an operator has approved it.
 """
 
 import hashlib
@@ -9,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from evidence.messages import INSTANCE_REGISTER, SignedMessage
+from evidence import Malformed
+from evidence.messages import INSTANCE_REGISTER, MOST_HAND_OVERS, HandOver, SignedMessage
 from verifier import crypto
 from verifier.node import Node
 from verifier.quote import VerifiedQuote
-from verifier.reasons import Finding, Reason, Rejected, capped, reject
+from verifier.reasons import Finding, Reason, Rejected, capped, label, reject
 
 REGISTER_BYTES = 32
 
@@ -81,10 +83,22 @@ def _signer(quote: VerifiedQuote, signer: bytes) -> Iterator[Finding]:
 
 
 def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
-    for later in quote.body.instances[_accepted_starts(quote, node) :]:
-        if later not in node.approved_instances:
-            expected = "one start, or an operator's approval of the later one"
+    instances = quote.body.instances
+    given = {one.later: (one, signer) for one, signer in _hand_overs(quote)}
+    for place in range(_accepted_starts(quote, node), len(instances)):
+        later = instances[place]
+        if later in node.approved_instances:
+            continue
+        if later not in given:
+            expected = "one start, or a hand-over to the later one, or an operator's approval of it"
             yield Finding(reason=Reason.INSTANCE_SECOND, expected=expected, found=later.hex())
+            continue
+        one, signer = given[later]
+        wanted = HandOver(
+            node=node.name, boot=quote.body.boot, earlier=instances[place - 1], later=later
+        )
+        if one != wanted or signer != wanted.earlier:
+            yield _invalid(later, expected=_told(wanted, wanted.earlier), found=_told(one, signer))
     found = ", ".join(one.hex() for one in quote.body.instances[:4])
     if is_same_boot(quote, node) and node.instance not in quote.body.instances:
         expected = node.instance.hex()
@@ -92,6 +106,28 @@ def _later(quote: VerifiedQuote, node: Node) -> Iterator[Finding]:
     if not is_same_boot(quote, node) and node.instance in quote.body.instances:
         expected = "a key made in this boot: the TPM was reset under a running kernel"
         yield Finding(reason=Reason.INSTANCE_BOOT, expected=expected, found=found)
+
+
+def _hand_overs(quote: VerifiedQuote) -> Iterator[tuple[HandOver, bytes]]:
+    """Yield each hand-over with SHA-256 of the key that has signed it."""
+    messages = quote.body.hand_overs
+    if len(messages) > MOST_HAND_OVERS:
+        raise Malformed(f"expected at most {MOST_HAND_OVERS} hand-overs, got {len(messages)}")
+    for message in messages:
+        one = HandOver.decode(message.payload)
+        is_signed = crypto.is_signed_by_instance(message.key, message.signature, message.payload)
+        yield one, hashlib.sha256(message.key).digest() if is_signed else b""
+
+
+def _invalid(later: bytes, *, expected: str, found: str) -> Finding:
+    return Finding(
+        reason=Reason.INSTANCE_HAND_OVER, what=later.hex(), expected=expected, found=found
+    )
+
+
+def _told(one: HandOver, signer: bytes) -> str:
+    by = f"signed by {signer.hex()}" if signer else "with an invalid signature"
+    return f"by {one.earlier.hex()} on {label(one.node)}, boot {label(one.boot)}, {by}"
 
 
 def _accepted_starts(quote: VerifiedQuote, node: Node) -> int:

@@ -124,6 +124,7 @@ class Reason(StrEnum):
     KERNEL_POLICY_CANARY = "kernel-policy.canary-missing"
 
     INSTANCE_REGISTER = "instance.register-does-not-match"
+    INSTANCE_HAND_OVER = "instance.hand-over-invalid"
     INSTANCE_SECOND = "instance.second-start-not-approved"
     INSTANCE_SIGNER = "instance.not-the-signer"
     INSTANCE_BOOT = "instance.of-another-boot"

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from evidence.messages import INSTANCE_REGISTER
+from evidence import Malformed
+from evidence.messages import INSTANCE_REGISTER, MOST_HAND_OVERS, HandOver
 from tests.simulated_node import ZERO, SimulatedNode, point_bytes, private_key, sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected, verify_signed
@@ -196,3 +197,123 @@ def test_another_instance_in_the_same_boot_without_a_second_extension(
     node.instances = []
     node.start_again()
     assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_SECOND}
+
+
+# Hand-overs
+
+
+def test_a_successor_speaks(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
+    """No operator is needed; the processes of the instance before are not known any longer."""
+    process = node.new_process()
+    verifier.judge(node.evidence(verifier.challenge(), new=[process]))
+    node.hand_over()
+    verdict = verifier.judge(node.evidence(verifier.challenge(), known=[process]))
+    assert verdict.forgets_known
+    assert verdict.starts_over
+    assert reasons(only(verdict.processes)) == {Reason.PROCESS_UNKNOWN_KEY}
+    assert accepted(verifier.judge(node.evidence(verifier.challenge(), new=[node.new_process()])))
+
+
+@pytest.mark.parametrize("is_heard", [True, False], ids=["heard of", "never heard of"])
+def test_a_chain_of_successors(
+    node: SimulatedNode,
+    verifier: SimulatedVerifier,
+    is_heard: bool,  # noqa: FBT001
+) -> None:
+    """Some of them may have ended before they had said anything to the verifier, or all."""
+    if is_heard:
+        verifier.judge(node.evidence(verifier.challenge()))
+    for _ in range(4):
+        node.hand_over()
+    assert verifier.judge(node.evidence(verifier.challenge())).starts_over
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"node": "another"}, id="on another node"),
+        pytest.param({"boot": "41c0d9a2-0000-4000-8000-000000000001"}, id="of another boot"),
+        pytest.param({"earlier": bytes(32)}, id="by another instance, it says"),
+    ],
+)
+def test_122_a_hand_over_that_says_something_else(
+    node: SimulatedNode, verifier: SimulatedVerifier, changes: dict[str, object]
+) -> None:
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.hand_over(**changes)
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_HAND_OVER}
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+def test_122_a_hand_over_to_somebody_else(node: SimulatedNode, verifier: SimulatedVerifier) -> None:
+    node.hand_over(later=sha256(b"somebody"))
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_SECOND}
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+@pytest.mark.parametrize("part", ["payload", "key", "signature"])
+def test_122_a_hand_over_signed_by_another_key(
+    node: SimulatedNode, verifier: SimulatedVerifier, part: str
+) -> None:
+    """By the successor's own, for one."""
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.hand_over()
+    (true,) = node.hand_overs
+    own = node.signed(true.payload)
+    forged = own if part == "payload" else replace(true, **{part: getattr(own, part)})
+    node.hand_overs = [forged]
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_HAND_OVER}
+
+
+@pytest.mark.attack(number=102, attacker=ROOT, asset=ASSET)
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+def test_122_an_instance_that_has_handed_over_names_another(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """Its word ended with the hand-over, whoever has its key now."""
+    first_key, first = node.instance_key, node.instance
+    node.hand_over()
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.start_again()
+    again = HandOver(node=node.name, boot=node.boot_id, earlier=first, later=node.instance)
+    node.hand_overs.append(node.signed(again.encode(), first_key))
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_HAND_OVER}
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+def test_122_a_hand_over_replayed_after_a_third_start(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """The second instance extends the register once more, behind somebody who was not asked."""
+    node.hand_over()
+    second_key = node.instance_key
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.start_again()
+    node.instance_key = second_key
+    node.instances.append(node.instance)
+    node.tpm.extend(INSTANCE_REGISTER, node.instance)
+    found = verifier.refusal(node.evidence(verifier.challenge()))
+    assert found == {Reason.INSTANCE_SECOND, Reason.INSTANCE_HAND_OVER}
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+def test_122_a_successor_of_one_that_nobody_approved(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.start_again()
+    node.hand_over()
+    assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.INSTANCE_SECOND}
+    verifier.node = replace(verifier.node, approved_instances=(node.instances[1],))
+    verifier.judge(node.evidence(verifier.challenge()))
+
+
+@pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
+def test_122_more_hand_overs_than_anybody_reads(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    node.hand_over()
+    node.hand_overs *= MOST_HAND_OVERS + 1
+    with pytest.raises(Malformed):
+        verifier.judge(node.evidence(verifier.challenge()))

@@ -18,7 +18,9 @@ BOOT = "41c0d9a2-0000-4000-8000-000000000001"
 
 
 def start(tpm: Tpm, directory: Path, *, second: bool = False) -> instance.Instance:
-    return instance.start(tpm, directory=directory, boot=BOOT, is_second_start=second)
+    return instance.start(
+        tpm, directory=directory, boot=BOOT, key=crypto.generate(), is_second_start=second
+    )
 
 
 def test_the_first_start(tpm: Tpm, tmp_path: Path) -> None:

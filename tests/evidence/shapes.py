@@ -17,6 +17,7 @@ from evidence.messages import (
     Evidence,
     Gone,
     GoneAnswer,
+    HandOver,
     Result,
     SignedMessage,
     Wanted,
@@ -41,6 +42,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Result,
     Gone,
     GoneAnswer,
+    HandOver,
     CoreRecord,
     ModuleTree,
 )
