@@ -140,7 +140,16 @@ async def _serve(
         with closing(_Workers(config, tpm, nursery)) as workers:
             async with verifier:
                 daemon = _Daemon(config, kernel, machine, verifier, workers)
-                await daemon.run(listener or listen(str(config.socket), kernel), ready)
+                await daemon.run(_listener(listener, config, kernel), ready)
+
+
+def _listener(given: socket.socket | None, config: Config, kernel: Kernel) -> socket.socket:
+    """Return the listening socket: the predecessor's, with whoever waits there, if it will do."""
+    if given is not None:
+        if given.getsockname() == str(config.socket):
+            return given
+        given.close()
+    return listen(str(config.socket), kernel)
 
 
 @contextmanager
