@@ -118,7 +118,8 @@ class Nursery:
 
 def _serve(control: socket.socket) -> None:
     """Fork what is asked for, and report how programs ended, until the daemon is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGINT):  # meant for the daemon
+        signal.signal(number, signal.SIG_IGN)
     privileges.keep_only(privileges.NEEDED)
     privileges.hide_memory()
     privileges.end_with_parent(signal.SIGKILL)

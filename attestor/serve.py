@@ -297,6 +297,8 @@ class _Daemon:
             await self.hand_over()
         except HandOverFailed as error:
             log.error("%s; this attestor goes on", error)  # noqa: TRY400
+        except TpmFailed as error:
+            log.error("%s; start the attestor again", error)  # noqa: TRY400
         else:
             self.over.set()
 
@@ -321,12 +323,18 @@ class _Daemon:
                     await self._let_speak(successor, later)
                 except BaseException:
                     successor.end()
-                    await self.workers.tpm.run(Tpm.open)
-                    self.collector.between_rounds.release()
+                    await self._go_on()
                     raise
             tell_systemd(f"MAINPID={successor.pid}")
             log.info("handed over to instance %s, pid %d", later.hex(), successor.pid)
             return {"instance": later.hex(), "pid": successor.pid}
+
+    async def _go_on(self) -> None:
+        """Reach for the TPM again; raise TpmFailed where it is gone."""
+        try:
+            await self.workers.tpm.run(Tpm.open)
+        finally:
+            self.collector.between_rounds.release()
 
     async def _let_speak(self, successor: Successor, later: bytes) -> None:
         machine = self.collector.machine
@@ -404,7 +412,7 @@ class _Daemon:
     async def _restart_for(self, channel: Channel) -> None:
         try:
             who = await self.hand_over()
-        except HandOverFailed as error:
+        except (HandOverFailed, TpmFailed) as error:
             raise refuse(Local.RESTART, found=str(error)) from error
         try:
             await channel.send(local.State(json=json.dumps(who)))
@@ -418,6 +426,7 @@ class _Daemon:
         operations = await self.workers.tpm.run(lambda one: dict(one.operations))
         status = {
             "node": self.config.node,
+            "pid": os.getpid(),
             "boot": collector.machine.boot,
             "peer_proof": self.kernel.peer_proof,
             "instances": len(collector.machine.instance.history),

@@ -91,7 +91,7 @@ def _become(account: Account) -> None:
     os.setsid()
     privileges.become(account.uid, account.gid, groups=account.groups, keep=())
     privileges.forbid_new_privileges()
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o022)
     os.chdir("/")

@@ -1,7 +1,6 @@
 """The attestor is started anew in a running machine: with its own word for it, and without."""
 
 import json
-import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -27,19 +26,27 @@ def status(machine: Machine) -> dict[str, object]:
     return found
 
 
-def wait_for_instance(machine: Machine, instance: str) -> None:
-    """Wait until the verifier has accepted this one."""
+def accepted_instance(machine: Machine) -> str:
+    """Return which instance the verifier has accepted last; the machine is not asked."""
+    (node,) = machine.world.operator("node", "list")
+    return str(node["instance"])
+
+
+def wait_for_instance(machine: Machine, other_than: str) -> None:
+    """Wait until the verifier has accepted another one."""
     machine.world.wait_for(
-        lambda: any(one["instance"] == instance for one in machine.world.operator("node", "list")),
-        f"instance {instance} to be accepted",
+        lambda: accepted_instance(machine) != other_than, "a later instance to be accepted"
     )
 
 
-def hand_over(machine: Machine) -> int:
-    """Have the attestor hand over; return its successor's pid, once the node is accepted."""
-    found = json.loads(machine.run("attestor restart --json"))
-    wait_for_instance(machine, found["instance"])
-    return int(found["pid"])
+def refused_instances(machine: Machine) -> set[str]:
+    """Return later starts that the verifier has refused of late."""
+    return {
+        str(one["found"])
+        for row in machine.world.operator("ledger", "tail")
+        for one in row["body"].get("findings", ())
+        if one["reason"] == Reason.INSTANCE_SECOND
+    }
 
 
 @pytest.fixture
@@ -59,11 +66,10 @@ def test_102_a_token_of_the_instance_before(
     """No operator is asked, the process obtains again, and what it had is revoked."""
     before = puppet.obtain_granted()
     assert party.state(before.token) == VALID
-    instances = status(machine)["instances"]
-    hand_over(machine)
-    found = status(machine)
-    assert found["accepted"]
-    assert found["instances"] == int(str(instances)) + 1
+    earlier = accepted_instance(machine)
+    told = json.loads(machine.run("attestor restart --json"))
+    wait_for_instance(machine, other_than=earlier)
+    assert accepted_instance(machine) == told["instance"] != earlier
     assert party.state(before.token) == REVOKED
     jti = wit.read_unverified(before.token).jti
     known = machine.world.operator("credential", "list", "--all")
@@ -74,36 +80,27 @@ def test_102_a_token_of_the_instance_before(
     assert puppet.is_proven()
 
 
-def test_a_hand_over_by_signal(machine: Machine) -> None:
-    """As `systemctl reload` does it."""
-    pid = hand_over(machine)
-    instances = int(str(status(machine)["instances"]))
-    machine.run(f"kill -HUP {pid}")
-    machine.world.wait_for(
-        lambda: status(machine).get("instances") == instances + 1, "the successor"
-    )
-    machine.world.wait_for(lambda: status(machine).get("accepted"), "its node's acceptance")
-    with machine.puppet() as puppet:
-        puppet.obtain_granted()
-
-
 @pytest.mark.attack(number=122, attacker="an ordinary user", asset=ASSET)
 def test_122_a_user_who_hangs_up_on_the_attestor(machine: Machine) -> None:
-    """He may neither signal it nor tell it to."""
-    pid = hand_over(machine)
-    said = machine.world.machine.run(f"kill -HUP {pid}", user="alice")
+    """He may neither signal it nor tell it to; root may, as `systemctl reload` does."""
+    found, earlier = status(machine), accepted_instance(machine)
+    said = machine.world.machine.run(f"kill -HUP {found['pid']}", user="alice")
     assert "ermitted" in said.output
     said = machine.world.machine.run("attestor restart --json", user="alice")
     assert [one["reason"] for one in json.loads(said.output)["findings"]] == [
         "local.user-not-allowed"
     ]
+    assert accepted_instance(machine) == earlier
+    machine.run(f"kill -HUP {found['pid']}")
+    wait_for_instance(machine, other_than=earlier)
+    assert status(machine)["instances"] == int(str(found["instances"])) + 1
 
 
 @pytest.mark.attack(number=122, attacker=ROOT, asset=ASSET)
 def test_122_an_attestor_that_was_killed_and_started_again(machine: Machine) -> None:
     """Without the word of the one before: it does not start, or is refused until approved."""
-    pid = hand_over(machine)
-    machine.run(f"kill -KILL {pid}")
+    earlier = accepted_instance(machine)
+    machine.run(f"kill -KILL {status(machine)['pid']}")
     again = machine.world.machine.run(
         "/usr/bin/attestor serve", user="attestor", capabilities=CAPABILITIES
     )
@@ -115,17 +112,10 @@ def test_122_an_attestor_that_was_killed_and_started_again(machine: Machine) -> 
         user="attestor",
         capabilities=CAPABILITIES,
     )
-    machine.world.wait_for(
-        lambda: status(machine).get("findings") == [str(Reason.INSTANCE_SECOND)], "a refusal"
-    )
-    refused = machine.world.operator("ledger", "tail")
-    (instance,) = {
-        one["found"]
-        for row in refused
-        for one in row["body"].get("findings", ())
-        if one["reason"] == Reason.INSTANCE_SECOND
-    }
-    machine.world.operator("node", "approve-instance", NODE, shlex.quote(instance))
-    wait_for_instance(machine, instance)
+    machine.world.wait_for(lambda: refused_instances(machine), "a refusal")
+    (instance,) = refused_instances(machine)
+    machine.world.operator("node", "approve-instance", NODE, instance)
+    wait_for_instance(machine, other_than=earlier)
+    assert accepted_instance(machine) == instance
     with machine.puppet() as puppet:
         puppet.obtain_granted()
