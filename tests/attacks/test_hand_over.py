@@ -59,7 +59,12 @@ def party(machine: Machine) -> Iterator[Party]:
     world.operator("relying-party", "remove", "hand-over")
 
 
-@pytest.mark.attack(number=102, attacker="whoever carries the token", asset="the credential")
+@pytest.mark.attack(
+    number=102,
+    attacker="whoever carries the token",
+    asset="the credential",
+    outcome="detected",
+)
 def test_102_a_token_of_the_instance_before(
     machine: Machine, puppet: MachinePuppet, party: Party
 ) -> None:
