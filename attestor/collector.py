@@ -26,7 +26,7 @@ from attestor.looker import Looker
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from attestor.pauses import Pauses
 from attestor.posture import read_posture
-from attestor.presences import is_alone, join
+from attestor.presences import UNSEEN, is_alone, join
 from attestor.proc import Executed, NoLook, TooSlow
 from attestor.reasons import Local, refuse
 from attestor.subject import (
@@ -398,7 +398,7 @@ class Collector:
         return found
 
     async def _presences(self, asked: Iterable[Subject]) -> tuple[Presence, ...]:
-        """Return where the processes of the subjects' uids are; nothing where it is not known."""
+        """Return where the processes of the subjects' uids are; UNSEEN where it is not known."""
         uids = {subject.core.uid for subject in asked}
         if not uids:
             return ()
@@ -406,7 +406,7 @@ class Collector:
             return await self.looker.run(partial(Looker.presences, uids=uids))
         except NoLook as error:
             log.warning("processes of the same users: %s", error)
-            return ()
+            return tuple(Presence(uid=uid, cgroups=(UNSEEN,)) for uid in sorted(uids))
 
     def _refuse_waiting(self, name: bytes, refused: Refused) -> None:
         waiting = self._waiting.get(name)

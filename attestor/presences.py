@@ -1,8 +1,8 @@
-"""Where on the node the processes of some uids are: one walk through /proc for all of them."""
+"""Where on the node the processes of some uids are: walks through /proc for all of them."""
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from attestor.proc import cgroup_of
 from evidence.posture import MOST_CGROUPS, Presence
@@ -10,6 +10,12 @@ from evidence.posture import MOST_CGROUPS, Presence
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO (linux/proc_ns.h)."""
 
+
+MOST_LISTINGS = 50
+"""Each after the first has only those that are new, so it is done in a millisecond or so."""
+
+UNSEEN = ""
+"""In the place of a cgroup: of processes that were gone whenever they were to be looked at."""
 
 _UIDS = re.compile(rb"^Uid:((?:\t\d+){4})$", re.MULTILINE)
 """Of /proc/PID/status, of which all is not taken apart: there may be thousands of processes."""
@@ -24,22 +30,36 @@ def find_presences(uids: Collection[int]) -> tuple[Presence, ...]:
     """Return where the processes of each uid are.
 
     Threads that have other ids than the first of their process are not asked: root alone makes
-    such. A process that ends meanwhile is passed over.
+    such. Who forks and ends all the time is alive at all times, and gone whenever he is looked at:
+    so it is listed again, until everybody in a list was seen. If that never is, somebody is
+    somewhere: UNSEEN, for each uid, since nobody knows whose processes those were.
     """
     found: dict[int, set[str]] = {uid: set() for uid in uids}
-    for name in os.listdir("/proc"):  # noqa: PTH208 a path for each would cost more than the rest
-        if not name.isdecimal():
-            continue
-        try:
-            line = _UIDS.search(_read(name, "status"))
-            mine = found.keys() & set(map(int, line[1].split())) if line else ()
-            if mine:
-                cgroup = cgroup_of(_read(name, "cgroup"))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for uid in mine:
-            found[uid].add(cgroup)
+    seen: set[str] = set()
+    for _ in range(MOST_LISTINGS):
+        new = [one for one in os.listdir("/proc") if one.isdecimal() and one not in seen]  # noqa: PTH208
+        here = {one for one in new if _note(one, found)}
+        seen |= here
+        if len(here) == len(new):
+            break
+    else:
+        for cgroups in found.values():
+            cgroups.add(UNSEEN)
     return tuple(_presence(uid, cgroups) for uid, cgroups in sorted(found.items()))
+
+
+def _note(name: str, found: Mapping[int, set[str]]) -> bool:
+    """Note where a process is, if one of these uids is its; say whether it was still there."""
+    try:
+        line = _UIDS.search(_read(name, "status"))
+        mine = found.keys() & set(map(int, line[1].split())) if line else ()
+        if mine:
+            cgroup = cgroup_of(_read(name, "cgroup"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    for uid in mine:
+        found[uid].add(cgroup)
+    return True
 
 
 def _read(pid: str, name: str) -> bytes:

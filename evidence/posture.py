@@ -39,7 +39,8 @@ class Presence(Shape):
     uid: int
     cgroups: tuple[str, ...]
     """Paths of every process of the node that has this uid among its real, effective, saved and
-    file system uids: ascending, each once. MOST_CGROUPS of them are not all that there are."""
+    file system uids: ascending, each once. MOST_CGROUPS of them are not all that there are.
+    Empty is the one of processes that were not seen."""
 
     def is_within(self, cgroup: str) -> bool:
         """Say whether they are all in this cgroup or below it, and some are."""

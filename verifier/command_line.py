@@ -53,9 +53,10 @@ def _namesakes(words: Words, name: str) -> Words:
 def _plain(name: str) -> str:
     """Return one spelling of all that the kernel may take for the name.
 
-    parameq() (kernel/params.c) takes - for _; sysctl parameters have / or dots.
+    parameq() (kernel/params.c) takes - for _; sysctl parameters have / or dots, of which a path is
+    made, so several are as good as one (fs/proc/proc_sysctl.c, process_sysctl_arg).
     """
-    return name.replace("-", "_").replace("/", ".")
+    return re.sub("[./]+", ".", name.replace("-", "_"))
 
 
 def _words(line: str) -> Words | None:

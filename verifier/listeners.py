@@ -26,11 +26,20 @@ class Listeners:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._connected: set[EventSourceResponse] = set()
+        self._count = 0
+        """Of those too that are about to be connected."""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Tell one listener of changes until it hangs up."""
-        if len(self._connected) >= MOST_LISTENERS:
+        if self._count >= MOST_LISTENERS:
             raise web.HTTPServiceUnavailable(reason="too many listeners")
+        self._count += 1
+        try:
+            return await self._let_in(request)
+        finally:
+            self._count -= 1
+
+    async def _let_in(self, request: web.Request) -> web.StreamResponse:
         last = await asyncio.to_thread(self._last)
         async with sse_response(request) as listener:
             self._connected.add(listener)

@@ -95,6 +95,7 @@ class RelyingParties:
 
     def revoke(self, asker: Asker, token: str) -> Json:
         """End the credential that a token belongs to; what is unknown or over is over."""
+        self._demand_known(asker)
         with self._service.transaction() as transaction:
             party = _party(transaction, asker)
             if not party.may_revoke:
@@ -108,6 +109,7 @@ class RelyingParties:
 
     def report(self, asker: Asker, token: str, misuse: str) -> Json:
         """Record that a token was misused; end its credential where its workload says so."""
+        self._demand_known(asker)
         with self._service.transaction() as transaction:
             party = _party(transaction, asker)
             held = self._held(transaction, token)
@@ -140,6 +142,11 @@ class RelyingParties:
             statuses=status.pack(statuses, entries=LIST_ENTRIES),
         )
         return status.encode(made, key=wit_key.private, kid=wit_key.kid)
+
+    def _demand_known(self, asker: Asker) -> None:
+        """Refuse strangers before they take a place in the queue of those who write."""
+        with self._service.reading() as reading:
+            _party(reading, asker)
 
     def _held(self, transaction: Transaction, token: str) -> _Held | None:
         key = self._service.keys.wit
