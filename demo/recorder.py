@@ -75,7 +75,10 @@ class Recorder:
         self._session = aiohttp.ClientSession()
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        self._runner = web.AppRunner(app, access_log=None)
+        # A listener's answer has no end: whoever has gone is not waited for.
+        self._runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=1
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._server).start()
         self.port = self._runner.addresses[0][1]
