@@ -16,6 +16,8 @@ import aiohttp
 from aiohttp import web
 
 MOST_BYTES = 64 << 20
+CHANGES = "/v1/status-changes"
+"""Whose answer does not end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,9 @@ class Recorder:
         await self._runner.cleanup()
         await self._session.close()
 
-    async def _pass(self, request: web.Request) -> web.Response:
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        if request.path == CHANGES:
+            return await self._relay(request)
         body = await request.read()
         status, answer = await self._forward(request.method, request.path, body)
         if status == web.HTTPOk.status_code:
@@ -95,6 +99,17 @@ class Recorder:
                 Exchange(path=request.path, request=body, status=status, answer=answer)
             )
         return web.Response(status=status, body=answer, content_type=self._kind(status, request))
+
+    async def _relay(self, request: web.Request) -> web.StreamResponse:
+        """Pass on what does not end."""
+        url, for_ever = f"{self._target}{request.path}", aiohttp.ClientTimeout(total=None)
+        async with self._session.get(url, ssl=self._client, timeout=for_ever) as response:
+            kind = {"Content-Type": response.content_type}
+            relayed = web.StreamResponse(status=response.status, headers=kind)
+            await relayed.prepare(request)
+            async for chunk in response.content.iter_any():
+                await relayed.write(chunk)
+        return relayed
 
     async def _forward(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/cbor"} if body else {}

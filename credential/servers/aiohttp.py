@@ -138,6 +138,8 @@ class StatusLists:
                             await self._renew(line[5:].decode("latin-1").strip())
             except (TimeoutError, ClientError, OSError, ValueError) as error:
                 log.info("%s: not listening: %s: %s", url, type(error).__name__, error)
+            except Exception:
+                log.exception("%s: not listening", url)  # such as the application's own `keys`
             await asyncio.sleep(pause.total_seconds())
             pause = min(2 * pause, LONGEST_PAUSE)
 

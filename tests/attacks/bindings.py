@@ -54,6 +54,7 @@ NOT_THERE = {
     (65, ATTACHED_MODE): "an interpreter that is attached is refused (63)",
     (56, LAUNCHED_MODE): "what is launched is opened by its path",
     (68, LAUNCHED_MODE): "no number names it: the attestor is its parent",
+    (70, LAUNCHED_MODE): "what is launched may not change its ids",
     (71, LAUNCHED_MODE): "it is launched in the attestor's own namespaces",
     (72, LAUNCHED_MODE): "it is launched in the attestor's own namespaces",
     (81, LAUNCHED_MODE): "it is launched in the attestor's own namespaces",

@@ -356,11 +356,12 @@ def test_078_a_name_that_it_gives_itself(machine: Machine, puppet: MachinePuppet
     assert puppet.is_proven()
 
 
-@in_both_modes
-@pytest.mark.attack(number=70, attacker="a relative of another user", asset=IDENTITY)
+@pytest.mark.attack(
+    number=70, attacker="a relative of another user", asset=IDENTITY, bindings=[ATTACHED_MODE]
+)
 @pytest.mark.parametrize("how", ["sibling", "thread"])
-def test_070_memory_shared_with_root(start: Start, how: str) -> None:
-    with start(user="root") as puppet:
+def test_070_memory_shared_with_root(machine: Machine, how: str) -> None:
+    with machine.puppet(user="root") as puppet:
         puppet.do(f"{how} {UID}")
         assert puppet.why() == ["process.memory-shared-with-other-ids"]
 
