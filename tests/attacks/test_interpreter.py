@@ -222,8 +222,9 @@ def test_065_files_beside_the_script(lab: Machine) -> None:
 
 @pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine) -> None:
-    for path in ("/usr/bin/pyvenv.cfg", f"{PYTHON}._pth"):
-        with there(lab, path, b"home = /home/payments/bin"):
+    """Nowhere in fact: `attestor run` is the same interpreter's, and has to start."""
+    for path in ("/usr/bin/pyvenv.cfg", "/usr/pyvenv.cfg"):
+        with there(lab, path, b""):
             told = lab.world.machine.run(RUN, user=USER, timeout=PATIENCE_SECONDS)
         assert "local.look-failed" in told.output
         assert told.code == 1
