@@ -79,13 +79,15 @@ class World:
         minimum: str = "lab",
         options: Mapping[str, str | int] | None = None,
         prepare: Callable[["World"], object] | None = None,
+        interval_seconds: int = INTERVAL_SECONDS,
     ) -> Iterator["World"]:
         """Set everything up, let scenes be played, and end what was started.
 
         With `firmware` the machine boots a signed image through UEFI firmware; `append` goes to
         the end of the kernel's command line. `minimum` is the level that the payment program must
         have, and that the relying party asks for; `options` are the verifier's. `prepare` is done
-        when the machine has booted, before its attestor starts.
+        when the machine has booted, before its attestor starts. `interval_seconds` lie between two
+        rounds of evidence: an emulated machine is busy for more than one with each.
         """
         directory = BUILD / "demo"
         shutil.rmtree(directory, ignore_errors=True)
@@ -123,7 +125,7 @@ class World:
                     tpm=tpm,
                     kernel=kernel,
                     services=services,
-                    payload=_payload(keys),
+                    payload=_payload(keys, interval_seconds),
                     append=append,
                     firmware=Firmware.at() if firmware else None,
                 )
@@ -329,14 +331,14 @@ def _relying_party(keys: Path, verifier_port: int, minimum: str) -> list[str | P
     ]  # fmt: skip
 
 
-def _payload(keys: Path) -> Payload:
+def _payload(keys: Path, interval_seconds: int) -> Payload:
     """Return the attestor's configuration and the CA that the machine's programs trust."""
     sample = (HERE.parent / "attestor" / "sample.toml").read_text()
     values = {
         "node": NODE,
         "verifier": ISSUER,
         "ek": EK,
-        "interval": f"{INTERVAL_SECONDS}s",
+        "interval": f"{interval_seconds}s",
         "look_seconds": LOOK_SECONDS,
     }
     for name, value in values.items():

@@ -40,6 +40,8 @@ AUDIENCE = "https://ledger.example.org"
 USER = "payments"
 UID = 1001
 PATIENCE_SECONDS = 150
+INTERVAL_SECONDS = 10
+"""Whoever asks for something new is in a round at once."""
 
 LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
 """What the dynamic puppet may map, besides itself."""
@@ -140,8 +142,9 @@ class Machine:
         is_measured = firmware or kernel not in NAMES
         prepare = trust if is_measured else None
         with World.build(
-            kernel=kernel, firmware=is_measured, append=append, prepare=prepare
-        ) as world:
+            kernel=kernel, firmware=is_measured, append=append, prepare=prepare,
+            interval_seconds=INTERVAL_SECONDS,
+        ) as world:  # fmt: skip
             machine = cls(world, programs, kernel)
             machine._configure()
             yield machine

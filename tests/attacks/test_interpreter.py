@@ -51,7 +51,7 @@ scopes = ["post"]
 RUN = f"/usr/bin/attestor run --interpreter {PYTHON} -- {SCRIPT}"
 FIRST_LAUNCH_SECONDS = 400
 DRIFT_SECONDS = 150
-"""An interval is two seconds; the machine is emulated."""
+"""An interval is ten seconds; the machine is emulated."""
 
 SIBLING = "another program of the same user"
 ANYBODY = "an ordinary user"
