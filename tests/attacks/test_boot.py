@@ -57,6 +57,10 @@ def node() -> SimulatedNode:
     return SimulatedNode(minimum="L1")
 
 
+REACHED = "L2"
+"""The processes of these nodes are alone in their unit."""
+
+
 @pytest.fixture
 def boot_policy(node: SimulatedNode) -> BootPolicy:
     """It accepts the node's boot, which tests change afterwards."""
@@ -82,15 +86,15 @@ def show(node: SimulatedNode, *events: Event) -> None:
     node.boot_log = log_of(events).encode()
 
 
-def test_a_boot_that_a_policy_knows_has_level_l1(
+def test_a_boot_that_a_policy_knows_has_a_level(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
     verdict = judge(node, verifier)
     assert verdict.boot_policy == "as-booted"
-    assert [one.level for one in accepted(verdict)] == ["L1"]
+    assert [one.level for one in accepted(verdict)] == [REACHED]
     again = judge(node, verifier)
     assert not again.starts_over
-    assert [one.level for one in accepted(again)] == ["L1"]
+    assert [one.level for one in accepted(again)] == [REACHED]
 
 
 @pytest.mark.attack(number=134, attacker=UNPROVEN, asset="a level above lab")
@@ -124,7 +128,7 @@ def test_a_boot_by_grub() -> None:
     node.reboot(boot_grub())
     policy = read_boot_policy(node.boot_policy_toml())
     verifier = SimulatedVerifier(node, boot_policies=[policy])
-    assert [one.level for one in accepted(judge(node, verifier))] == ["L1"]
+    assert [one.level for one in accepted(judge(node, verifier))] == [REACHED]
     node.reboot(boot_grub("/vmlinuz root=/dev/vda ro"))
     assert Reason.BOOT_COMMAND_LINE in why(node, verifier)
 
@@ -287,7 +291,7 @@ def test_134_a_known_event_under_another_label_is_still_known(
 ) -> None:
     kernel = image(b"MZ a kernel", "")
     show(node, *instead(boot_uki(), kernel, replace(kernel, type=IPL, data=b"anything")))
-    assert [one.level for one in accepted(judge(node, verifier))] == ["L1"]
+    assert [one.level for one in accepted(judge(node, verifier))] == [REACHED]
 
 
 def _nothing_measured() -> bytes:
@@ -393,7 +397,7 @@ def test_134_a_newer_policy_judges_the_stored_log(
     verifier.policy = node.policy(version=2, boot_policies=[boot_policy])
     verdict = judge(node, verifier)
     assert not verdict.starts_over
-    assert [one.level for one in accepted(verdict)] == ["L1"]
+    assert [one.level for one in accepted(verdict)] == [REACHED]
     narrower = replace(boot_policy, command_lines=("ro",))
     verifier.policy = node.policy(version=3, boot_policies=[narrower])
     assert why(node, verifier) == {Reason.BOOT_COMMAND_LINE}
@@ -420,17 +424,17 @@ def player(running: RunningVerifier, node: SimulatedNode) -> Player:
     return player
 
 
-def test_the_credential_says_l1(
+def test_the_credential_says_the_level(
     running: RunningVerifier, node: SimulatedNode, player: Player
 ) -> None:
     process = node.new_process()
     player.attest([process])
-    assert player.claims(process).procseal.level == "L1"
+    assert player.claims(process).procseal.level == REACHED
     # The log was sent once. Another process of the same boot, another start of the verifier.
     player.service = player.door = running.restart()
     other = node.new_process()
     player.attest([other])
-    assert player.claims(other).procseal.level == "L1"
+    assert player.claims(other).procseal.level == REACHED
     row = [one for one in running.ledger() if one.kind == "evidence.accepted"][-1]
     assert row.body["boot_policy"] == "as-booted"
 
@@ -478,13 +482,13 @@ def test_134_credentials_end_with_the_boot_policy(
     with pytest.raises(Rejected) as rejection:
         player.attest()
     assert {one.reason for one in rejection.value.findings} == {Reason.BOOT_COMMAND_LINE}
-    assert [*running.statuses().values()] == ["node.drift"]
+    assert [*running.statuses().values()] == ["boot-policy.changed"]
     # It is refused until it is as the policy says: then the log is sent, and judged, anew.
     running.operators.put(BOOT_POLICY, node.boot_policy_toml())
     player.processes = []
     process = node.new_process()
     player.attest([process])
-    assert player.claims(process).procseal.level == "L1"
+    assert player.claims(process).procseal.level == REACHED
 
 
 @attack
