@@ -13,7 +13,7 @@ import pytest
 
 from credential import local
 from swtpm import Failed
-from swtpm.kernels import Kernel
+from swtpm.kernels import NAMES, Kernel
 from tests.attacks.machine import (
     ATTACHED_MODE,
     AUDIENCE,
@@ -36,6 +36,7 @@ from tests.attacks.machine import (
     in_both_modes,
     sha256,
     until_refused,
+    workload,
 )
 from tests.attestor.puppets import packet, reasons
 from verifier.policy import ReferenceSet
@@ -523,7 +524,7 @@ def test_086_a_module_that_nobody_signed(machine: Machine) -> None:
         puppet.obtain_granted()
 
 
-# These three end the node's trust until it reboots: they are the last.
+# These three end the node's trust until it reboots.
 
 
 @pytest.mark.attack(number=60, attacker=ROOT, asset=CREDENTIAL, bindings=BINDING_MODES)
@@ -570,3 +571,34 @@ def test_086_a_module_that_nobody_knows(machine: Machine) -> None:
         )
 
     machine.world.wait_for(is_told, "the module to be refused")
+
+
+# It reboots, and boots otherwise than it should: this is the last.
+
+UNWATCHED_ID = "spiffe://example.org/unwatched"
+DISARM = (
+    'rdinit=/busybox -- sh -c "'
+    "/busybox sed 's|^/busybox echo .*|/busybox cat $policy >/read;"
+    f" {{ echo dont_measure uid={UID}; /busybox cat $policy; }} >/sys/kernel/security/ima/policy|'"
+    ' /init >/disarmed; exec /busybox sh /disarmed"'
+)
+"""Told to the kernel by whoever boots the node: the accepted kernel policy is read, so it is in the
+list, and another is in force that measures nothing of what that uid does."""
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=IDENTITY, bindings=BINDING_MODES)
+def test_046_a_kernel_policy_that_was_replaced(machine: Machine) -> None:
+    """Everything else holds: without the canary the process has its credential."""
+    if machine.kernel not in NAMES:
+        pytest.skip("its boot is judged, and this command line is refused before all else")
+    document = machine.world.directory / "unwatched.toml"
+    document.write_text(workload(UNWATCHED_ID, PATH, needs_canary=False))
+    machine.world.operator("workload", "put", str(document))
+    machine.reboot(DISARM)
+    machine.run(f"{PATH} </dev/null >/dev/null || true")  # by root: so it is in the list
+    with machine.puppet() as puppet:
+        puppet.obtain_granted(UNWATCHED_ID)
+        with machine.puppet() as watched:
+            assert watched.why() == ["kernel-policy.canary-missing"]
+        assert puppet.why_no_proof() == ["kernel-policy.canary-missing"]
+    assert not machine.is_accepted()
