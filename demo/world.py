@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from demo.recorder import Recorder
 from swtpm import Failed, Firmware, Manufacturer, SoftwareTpm, VirtualMachine, image, kernel_policy
 from swtpm.kernels import Kernel
 from swtpm.payload import Payload
-from swtpm.programs import BUILD, say
+from swtpm.programs import BUILD, alone, say
 from verifier import client
 from verifier.init import fill
 
@@ -89,12 +90,13 @@ class World:
         when the machine has booted, before its attestor starts. `interval_seconds` lie between two
         rounds of evidence: an emulated machine is busy for more than one with each.
         """
-        directory = BUILD / "demo"
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
+        BUILD.mkdir(exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix="demo-", dir=BUILD))  # there may be others
         with ExitStack() as stack:
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
             say("a TPM, certified by its manufacturer")
-            manufacturer = Manufacturer.at(BUILD / "manufacturer")
+            with alone(BUILD / "manufacturer"):
+                manufacturer = Manufacturer.at(BUILD / "manufacturer")
             tpm = manufacturer.make_tpm(directory / "tpm")
             say("a verifier, its CA and its inventory")
             config = _make_verifier(directory, manufacturer, tpm)
@@ -308,8 +310,9 @@ def _load_policy(config: Path, kernel: str, minimum: str) -> None:
     rules = config.parent / "ima-policy"
     rules.write_bytes(kernel_policy.render())
     ending = ("--config", str(config), "--json")
-    references = [str(path) for path in _references(kernel)]
-    run_verifier("reference", "put", *references, *ending)
+    with alone(BUILD / "reference"):
+        references = [str(path) for path in _references(kernel)]
+        run_verifier("reference", "put", *references, *ending)
     run_verifier("kernel-policy", "put", str(rules), *ending)
     workload = config.parent / "payments.toml"
     text = (HERE / "policy" / "payments.toml").read_text()
