@@ -52,9 +52,9 @@ machine: $(VENV) $(PROGRAMS) $(ATTACKERS)
 
 setup: machine
 
-# Two at a time: the machines on one side, everything else on the other (tests/conftest.py).
+# Two at a time, each machine's tests together (tests/workers.py).
 test: setup
-	$(PYTHON) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadscope $(ARGS)
 
 # Every kernel that the mirror has, the newest of each series with every template; the attacks on
 # processes are played on the newest of each series too. Ends with a table of the kernels.

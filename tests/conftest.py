@@ -15,23 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--ima-template", help="by default those of tests/kernels/choice.py", **say)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests share a worker: those of one machine, and all that need none.
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give each worker the tests of one machine, or all that need none."""
+    from tests.workers import ByMachine  # noqa: PLC0415 - where there are workers
 
-    The latter have this host's attestors among them, whose accounts are the same for all.
-    """
-    for item in items:
-        group = _machine_of(item) if item.get_closest_marker("vm") else "host"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _machine_of(item: pytest.Item) -> str:
-    """Return the name of what is booted once for several tests, or else the test's file."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    for name in ("machine", "closed_machine", "scene"):
-        if name in parameters:
-            return f"{name} {parameters[name]}"
-    return item.path.stem
+    return ByMachine(config, log)
 
 
 @pytest.fixture(scope="session")
