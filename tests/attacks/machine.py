@@ -32,7 +32,7 @@ SOCKET = Path("/run/procseal/attestor.sock")
 UNIT = "puppet.service"
 ID = "spiffe://example.org/puppet"
 DYNAMIC_ID = "spiffe://example.org/puppet-dynamic"
-LAUNCHED = "-launched"
+LAUNCHED = "-of-the-attestors"
 """What is added to the id of a workload whose programs the attestor has launched."""
 ATTACHED_MODE, LAUNCHED_MODE = BINDING_MODES = ("attached", "launched")
 in_both_modes = pytest.mark.parametrize("binding", BINDING_MODES, indirect=True)

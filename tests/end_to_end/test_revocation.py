@@ -75,9 +75,9 @@ class Scene:
 
     def put_policy(self, *, workload: str = WORKLOAD) -> None:
         """What the verifier accepts when nothing is wrong."""
-        self.put("workload", LAUNCHED_WORKLOAD)
         known = ReferenceSet(name="puppet", files={"usr/bin/puppet": (sha256(self.program),)})
         self.put("reference", encode_reference(known))
+        self.put("workload", LAUNCHED_WORKLOAD)
         self.put("workload", workload)
 
     @contextmanager
