@@ -35,7 +35,7 @@ from attestor.watch import OnEnd, Watch, cause_of_end
 from attestor.worker import Worker
 from credential import Malformed, Refused, local
 from evidence.modules import digest_of
-from evidence.process import Look
+from evidence.process import Look, Purpose
 
 ANSWER_SECONDS = 10.0
 """How long a process may take for its answer to the nonce."""
@@ -291,13 +291,15 @@ async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:
         user, _ = await services.strangers.run(partial(Looker.account, who=look.uids[1]))
     except NoAccount:
         user = ""
-    assert isinstance(opening.message, local.Obtain)
+    message = opening.message
+    assert isinstance(message, local.Obtain)
     met = Met(
         peer=peer,
         pins=opening.pins,
         look=look,
         glance=glance,
-        identity=opening.message.id,
+        identity=message.id,
+        purpose=Purpose(audience=message.audience, scopes=message.scope, context=message.context),
         started=opening.started,
         user=user,
     )

@@ -18,7 +18,16 @@ from attestor.tpm import ProcessKey
 from credential import crypto, grant, wit, wpt
 from credential.reasons import Finding, Refused
 from evidence.canary import Place
-from evidence.process import ATTACHED, IN_RECORD, LAUNCHED, ConfigurationFile, CoreRecord, Look
+from evidence.process import (
+    ATTACHED,
+    IN_RECORD,
+    LAUNCHED,
+    NO_ORIGIN,
+    ConfigurationFile,
+    CoreRecord,
+    Look,
+    Purpose,
+)
 
 JTI_BYTES = 16
 
@@ -104,6 +113,7 @@ class Met:
     """Of the same moment."""
     identity: str
     """The SPIFFE ID wanted, or nothing."""
+    purpose: Purpose
     started: Started | None
     """How, if we have."""
     user: str
@@ -243,4 +253,7 @@ def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: by
         script=program.script if program else "",
         modules=look.modules,
         identity=met.identity,
+        proof_key="attestor",
+        purpose=met.purpose,
+        origin=NO_ORIGIN,
     )

@@ -122,6 +122,12 @@ class Obtain(Message):
     """The attestor's."""
     id: str = _perhaps(wit.SPIFFE_ID)
     """The SPIFFE ID wanted; empty where exactly one workload has to match."""
+    audience: str = _perhaps(wit.AUDIENCE)
+    """Where the token is to be used; empty for wherever its workload may use it."""
+    scope: tuple[str, ...] = _perhaps_many(wit.SCOPE, most=wit.MOST_SCOPES)
+    """What for; none for all that its workload allows there."""
+    context: tuple[str, ...] = _perhaps_many(wit.CONTEXT, most=wit.MOST_CONTEXT)
+    """`NAME=VALUE` each, ascending, each name once: what the token is to say besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,15 @@ class Members:
         """Return a NumericDate of whole seconds (RFC 7519, section 2)."""
         return datetime.fromtimestamp(self.number(name), UTC)
 
+    def map(self, name: str, value: str, *, most: int) -> Mapping[str, str]:
+        """Return the members, at most `most`: names match `name` and strings match `value`."""
+        if len(self.values) > most:
+            raise Malformed(self.reason, f"expected at most {most} members")
+        return {
+            self._matching(key, "a name", name): self._matching(found, key, value)
+            for key, found in self.values.items()
+        }
+
     def child(self, name: str) -> Self:
         """Return the members of an object that is a member."""
         return self.of(self.values.get(name), self.reason)

@@ -5,6 +5,7 @@ audience (SPIFFE WIT-SVID forbids one). The member `procseal` says what was prov
 A token is no secret: without a proof by its `cnf` key nobody lets its bearer in.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
@@ -17,10 +18,12 @@ from credential.status import Place
 
 HEADER = "Workload-Identity-Token"
 TYPE = "wit+jwt"
-VERSION = 1
+VERSION = 2
 MOST_BYTES = 16 * 1024
 MOST_AUDIENCES = 64
 MOST_SCOPES = 64
+MOST_LABELS = 64
+MOST_CONTEXT = 16
 
 Level = Literal["lab", "L1", "L2", "L3", "L4"]
 LEVELS: tuple[Level, ...] = ("lab", "L1", "L2", "L3", "L4")
@@ -40,13 +43,21 @@ _BOOT = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}"
 """A name of people's or systemd's making: any but control characters and lone surrogates."""
 _NAME_OR_NONE = rf"(?:{_NAME})?"
-_SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]{1,255}"
+SCOPE = r"[\x21\x23-\x5b\x5d-\x7e]{1,255}"
 """scope-token of RFC 6749, section 3.3."""
+LABEL = r"[a-z][a-z0-9_.-]{0,62}"
+"""Name of a node's label, or of a member of a context."""
+LABEL_VALUE = r"[A-Za-z0-9_.:/-]{1,255}"
+CONTEXT_VALUE = r"[ -~]{1,255}"
+CONTEXT = rf"{LABEL}={CONTEXT_VALUE}"
+JOB = r"[A-Za-z0-9_.:/@-]{1,255}"
+GRANT = r"[0-9a-f]{16}"
 
 _CLAIMS = ("iss", "sub", "iat", "exp", "jti", "cnf", "status", "procseal")
 _PROCSEAL = (
     "v", "level", "binding", "peer_proof", "proof_key", "executable", "set", "node", "boot",
-    "unit", "user", "audiences", "scopes", "evidence", "ledger",
+    "labels", "unit", "user", "audiences", "scopes", "parent", "job", "context", "grant",
+    "evidence", "ledger",
 )  # fmt: skip
 
 
@@ -60,7 +71,7 @@ class Procseal:
     peer_proof: str
     """How its attestor knows who speaks: `child`, `pidfs`, `pidfd` or `pid`, strongest first."""
     proof_key: str
-    """Who holds the use key: `attestor`."""
+    """Who holds the use key: `attestor`, `tpm` or `process`, which is the weakest."""
     executable: str
     """`sha256:` and the hexadecimal digest of the executable's bytes."""
     set: str
@@ -68,6 +79,8 @@ class Procseal:
     node: str
     boot: str
     """The node's /proc/sys/kernel/random/boot_id."""
+    labels: Mapping[str, str]
+    """What the verifier's operators call the node: a zone, a rack."""
     unit: str
     """The systemd unit (last component of the cgroup) that it had to be in; empty where anybody
     with the right user may have started it."""
@@ -76,6 +89,14 @@ class Procseal:
     """Where it may be used."""
     scopes: tuple[str, ...]
     """What it may be used for; the application enforces them."""
+    parent: str
+    """SPIFFE ID of the process that had it launched for a job; empty where none had."""
+    job: str
+    """What that process calls the job."""
+    context: Mapping[str, str]
+    """What the process said that it is for: a prompt session, a ticket. Nobody vouches for it."""
+    grant: str
+    """Id of the operator's approval that it rests on; empty where none was needed."""
     evidence: str
     """`sha256:` and the digest of the evidence that was judged."""
     ledger: int
@@ -190,15 +211,20 @@ def _read_procseal(members: Members) -> Procseal:
         level=cast("Level", members.text("level", "|".join(LEVELS))),
         binding=members.text("binding", "launched|attached"),
         peer_proof=members.text("peer_proof", "child|pidfs|pidfd|pid"),
-        proof_key=members.text("proof_key", "attestor"),
+        proof_key=members.text("proof_key", "attestor|tpm|process"),
         executable=members.text("executable", _DIGEST),
         set=members.text("set", _NAME),
         node=members.text("node", _NODE),
         boot=members.text("boot", _BOOT),
+        labels=members.child("labels").map(LABEL, LABEL_VALUE, most=MOST_LABELS),
         unit=members.text("unit", _NAME_OR_NONE),
         user=members.text("user", _NAME_OR_NONE),
         audiences=members.texts("audiences", AUDIENCE, most=MOST_AUDIENCES),
-        scopes=members.texts("scopes", _SCOPE, most=MOST_SCOPES),
+        scopes=members.texts("scopes", SCOPE, most=MOST_SCOPES),
+        parent=members.text("parent", rf"(?:{SPIFFE_ID})?"),
+        job=members.text("job", rf"(?:{JOB})?"),
+        context=members.child("context").map(LABEL, CONTEXT_VALUE, most=MOST_CONTEXT),
+        grant=members.text("grant", rf"(?:{GRANT})?"),
         evidence=members.text("evidence", _DIGEST),
         ledger=members.number("ledger"),
     )

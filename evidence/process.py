@@ -33,6 +33,13 @@ WRITABLE_BY_OTHERS = 0o022
 MOST_CONFIGURATION = 16
 """Files of one launched process."""
 
+PROOF_KEYS = ("attestor", "tpm", "process")
+"""Who holds the key that signs a process's requests: its attestor, in memory; the TPM, where it is
+the process key itself; or the process, which made it."""
+
+MOST_CONTEXT_BYTES = 1024
+"""Of all texts of a context together, in UTF-8."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationFile(Shape):
@@ -44,6 +51,37 @@ class ConfigurationFile(Shape):
     """SHA-256 of the file at this path, 32 bytes."""
     is_roots: bool
     """It and every directory above it belong to root, and nobody else may write to them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose(Shape):
+    """What a process wants its identity for, in its own words: nobody vouches for them."""
+
+    audience: str
+    """Where it is to be used; empty for wherever its workload may use it."""
+    scopes: tuple[str, ...]
+    """What it is to be used for; none for all that its workload allows there."""
+    context: tuple[str, ...]
+    """`NAME=VALUE` each, ascending, each name once: a prompt session, a ticket, a build number."""
+
+
+ANY_PURPOSE = Purpose(audience="", scopes=(), context=())
+"""Of a process that does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin(Shape):
+    """Which process had this one launched, for a job of its own."""
+
+    parent: str
+    """SPIFFE ID of that process; empty where none had it launched."""
+    parent_key: bytes
+    """Name of that process's key, 34 bytes; else empty."""
+    job: str
+    """What that process calls the job; else empty."""
+
+
+NO_ORIGIN = Origin(parent="", parent_key=b"", job="")
 
 
 def arguments_digest(arguments: Sequence[str]) -> bytes:
@@ -66,7 +104,7 @@ def _digest(kind: str, texts: Sequence[str]) -> bytes:
 class CoreRecord(Message):
     """The unchanging part of one process's record."""
 
-    TYPE: ClassVar[str] = "procseal core 2"
+    TYPE: ClassVar[str] = "procseal core 3"
 
     node: str
     instance: bytes
@@ -106,6 +144,10 @@ class CoreRecord(Message):
     """SHA-256 of the ModuleTree of what it could import; else empty."""
     identity: str
     """The SPIFFE ID asked for; empty where exactly one workload has to match."""
+    proof_key: str
+    """One of PROOF_KEYS: whose `use_key` is."""
+    purpose: Purpose
+    origin: Origin
 
     @property
     def unit(self) -> str:

@@ -58,8 +58,10 @@ from evidence.messages import (
 )
 from evidence.posture import Posture, Presence
 from evidence.process import (
+    ANY_PURPOSE,
     ATTACHED,
     LAUNCHED,
+    NO_ORIGIN,
     ConfigurationFile,
     CoreRecord,
     Look,
@@ -793,6 +795,9 @@ class SimulatedNode:
             "script": "",
             "modules": b"",
             "identity": self.identity,
+            "proof_key": "attestor",
+            "purpose": ANY_PURPOSE,
+            "origin": NO_ORIGIN,
         }
         core_fields |= dict(core or {})
         if core_fields["binding"] == LAUNCHED:

@@ -165,6 +165,8 @@ class Workload:
     """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
     interpreter: Interpreted | None = None
     """What the executable runs, if it is an interpreter."""
+    proof_key: str = "attestor"
+    """Who holds the key that signs its requests: one of `evidence.process.PROOF_KEYS`."""
 
     @property
     def modules(self) -> tuple[str, ...]:

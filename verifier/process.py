@@ -18,6 +18,7 @@ from evidence.process import (
     BINDINGS,
     IN_RECORD,
     LAUNCHED,
+    NO_ORIGIN,
     PEER_PROOFS,
     CoreRecord,
     Look,
@@ -45,6 +46,7 @@ from verifier.policy import (
 )
 from verifier.posture import DEMANDS, Standing
 from verifier.process_key import verify_process_key
+from verifier.purpose import find_unallowed, find_unsound
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
 from verifier.verdict import Accepted, Refused
@@ -260,6 +262,7 @@ def _unsound(core: CoreRecord) -> Iterator[Finding]:
     if not (is_launch_told if core.binding == LAUNCHED else digests == {0} and not paths):
         expected = "what it was launched with, and nothing where it was not"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
+    yield from find_unsound(core.purpose, what=what)
     if not crypto.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
@@ -333,6 +336,13 @@ def _mismatches(
     if workload.unit and core.unit != workload.unit:
         expected, found = workload.unit, label(core.unit)
         yield Finding(reason=Reason.PROCESS_UNIT, what=what, expected=expected, found=found)
+    if core.proof_key != workload.proof_key:
+        expected, found = workload.proof_key, label(core.proof_key)
+        yield Finding(reason=Reason.PROCESS_PROOF_KEY, what=what, expected=expected, found=found)
+    if core.origin != NO_ORIGIN:
+        expected, found = "no parent", label(core.origin.parent)
+        yield Finding(reason=Reason.PROCESS_PARENT, what=what, expected=expected, found=found)
+    yield from find_unallowed(workload, core.purpose, what=what)
     if workload.launch:
         yield from _launched_otherwise(workload.launch, core)
     is_starter_known = workload.unit or workload.any_starter or workload.container

@@ -183,6 +183,13 @@ class Reason(StrEnum):
     PROCESS_CANARY = "process.canary-not-shown"
     PROCESS_POSTURE = "process.posture-not-as-demanded"
     PROCESS_LEVEL = "process.level-below-minimum"
+    PROCESS_PROOF_KEY = "process.proof-key-not-the-workloads"
+    PROCESS_PARENT = "process.parent-not-the-workloads"
+
+    # What it is wanted for
+    USE_AUDIENCE = "use.audience-not-the-workloads"
+    USE_SCOPE = "use.scope-not-the-workloads"
+    USE_CONTEXT = "use.context-not-the-workloads"
 
     INTERNAL = "appraisal.failed"
 

@@ -29,6 +29,7 @@ SAMPLES: list[Message] = [
     Nonce(nonce=NONCE),
     Obtain(nonce=NONCE),
     Obtain(nonce=NONCE, id=ID),
+    Obtain(nonce=NONCE, audience=AUDIENCE, scope=("post", "get"), context=("session=a b", "t=1")),
     Credential(token=TOKEN, expires=1795521600, id=ID, level="L2"),
     Prove(audience=AUDIENCE, method="POST", url=URL),
     Proof(token=TOKEN, proof=make_proof()),
