@@ -44,8 +44,8 @@ PURE = {
         "boot_policy_maker", "bounds", "canary", "check_log", "check_quote", "command_line",
         "crypto", "endorsement", "enrolment", "event_log", "explanation", "file_signature",
         "instance", "kernel_policy", "layout", "levels", "modules", "node", "places", "plain",
-        "policy", "posture", "process", "process_key", "quote", "quoted_registers", "reasons",
-        "records", "reference", "replay", "tables", "verdict", "workload",
+        "policy", "posture", "process", "process_key", "purpose", "quote", "quoted_registers",
+        "reasons", "records", "reference", "replay", "tables", "verdict", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""
