@@ -1,15 +1,15 @@
 """Arrow 2: what a process obtains and presents, and a relying party checks.
 
 >>> from datetime import UTC, datetime
->>> from credential import Keys, Malformed, Seen, check
+>>> from credential import Keys, Malformed, Requirements, Seen, check
 >>> keys = Keys.read('{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",'
 ...     ' "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",'
 ...     ' "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU", "kid": "2026-11"}]}',
 ...     trust_domain="example.org")
 >>> try:
-...     check("a-copied-token", None, keys=keys, audience="https://ledger.example.org",
-...         method="POST", url="https://ledger.example.org/post", now=datetime.now(UTC),
-...         seen=Seen(), minimum="L2", status={})
+...     check("a-copied-token", None, keys=keys, method="POST",
+...         url="https://ledger.example.org/post", now=datetime.now(UTC), seen=Seen(), status={},
+...         require=Requirements(audience="https://ledger.example.org", minimum="L2"))
 ... except Malformed as refusal:
 ...     print(refusal.findings[0].reason)
 token.malformed
@@ -19,6 +19,7 @@ from credential.check import check
 from credential.keys import Keys
 from credential.obtain import Identity, obtain
 from credential.reasons import Finding, Malformed, Reason, Refused
+from credential.requirements import Requirements
 from credential.seen import ReplayStore, Seen
 from credential.status import StatusList
 from credential.wit import Claims, Procseal
@@ -33,6 +34,7 @@ __all__ = [
     "Reason",
     "Refused",
     "ReplayStore",
+    "Requirements",
     "Seen",
     "StatusList",
     "check",

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from credential import status
-from credential.check import MAX_STATUS_AGE, check
+from credential.check import check
 from credential.keys import Keys
 from credential.reasons import Malformed, Refused
+from credential.requirements import MAX_STATUS_AGE, Requirements
 from credential.seen import Seen
 from credential.status import StatusList
 from credential.wit import LEVELS, Claims
@@ -83,15 +84,21 @@ def _verify(arguments: argparse.Namespace) -> Claims:
         _read(arguments.token),
         _read(arguments.proof) if arguments.proof else None,
         keys=keys,
-        audience=arguments.audience,
+        require=_requirements(arguments),
         method=arguments.method,
         url=arguments.url,
         now=arguments.at or datetime.now(UTC),
         seen=Seen(),
-        minimum=arguments.minimum,
         status=_status(arguments, keys),
-        max_status_age=timedelta(seconds=arguments.max_status_age),
+    )
+
+
+def _requirements(arguments: argparse.Namespace) -> Requirements:
+    return Requirements(
+        audience=arguments.audience,
+        minimum=arguments.minimum,
         allow_lab=arguments.allow_lab,
+        max_status_age=timedelta(seconds=arguments.max_status_age),
     )
 
 

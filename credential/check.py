@@ -1,7 +1,7 @@
 """The relying party's decision: may this request be taken for this process's? Pure and offline.
 
-The clock, the keys, the name of the audience, the request and the store of proofs already seen
-are arguments. `check` reads nothing else: who has read this file has read the decision.
+The clock, the keys, the requirements, the request and the store of proofs already seen are
+arguments. `check` reads nothing else: who has read this file has read the decision.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,14 @@ from credential import wit, wpt
 from credential.keys import Keys
 from credential.members import numeric_date
 from credential.reasons import Finding, Reason, Refused
+from credential.requirements import Requirements
 from credential.seen import ReplayStore
 from credential.status import Place, Status, StatusList
-from credential.wit import LEVELS, Claims, Level
+from credential.wit import Claims
 from credential.wpt import Proof
 
 SKEW = timedelta(seconds=30)
 """How far two honest clocks may be apart, in either direction."""
-MAX_STATUS_AGE = timedelta(minutes=5)
-"""How long the last status list counts while no newer one can be had."""
 
 
 class StatusLists(Protocol):
@@ -36,30 +35,24 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     proof: str | None,
     *,
     keys: Keys,
-    audience: str,
+    require: Requirements,
     method: str,
     url: str,
     now: datetime,
     seen: ReplayStore,
-    minimum: Level,
     status: StatusLists | Literal["unchecked"],
-    max_status_age: timedelta = MAX_STATUS_AGE,
-    allow_lab: bool = False,
 ) -> Claims:
     """Return the claims of the process that made this request, or raise Malformed or Refused.
 
-    `audience` is this relying party's own name and `url` the request's URL as its clients
-    know it; neither may come from the request's headers. `now` knows its time zone.
-    The level `lab` proves nothing about what was booted and is refused without `allow_lab`.
-    `status` has the verifier's status lists; `"unchecked"` takes a token for as long as it says
-    itself, minutes, whatever has become of the process. A list older than `max_status_age` is no
-    list.
+    `url` is the request's URL as this relying party's clients know it, not as the request's headers
+    say. `now` knows its time zone. `status` has the verifier's status lists; `"unchecked"` takes a
+    token for as long as it says itself, minutes, whatever has become of the process.
 
     Returning means:
 
     1. One of `keys` has signed the token, and speaks for its trust domain.
-    2. The token is of now, its level is enough, it may be used for this audience, and its
-       status list, of one of `keys` and of now, says that it is valid.
+    2. The token is of now and meets each of the requirements, and its status list, of one of
+       `keys` and of now, says that it is valid.
     3. The proof is signed by the key that the token names, for this token and audience, this
        method and URL, at most 60 seconds ago (and SKEW), and was not let in before.
 
@@ -68,15 +61,13 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     claims' `id` and `procseal.scopes`.
     """
     numeric_date(now)  # a time without a time zone is the caller's mistake
-    if minimum not in LEVELS:
-        raise ValueError(f"expected a minimum among {LEVELS}")
-    request = _Request(audience=audience, method=method, target=_target_of(url), now=now)
+    request = _Request(audience=require.audience, method=method, target=_target_of(url), now=now)
     claims = wit.read(token, keys)  # (1)
     _refuse_any(
         [
-            *_judge_level(claims.procseal.level, minimum, allow_lab),
-            *_judge_token(claims, request),
-            *_judge_status(claims.status, status, max_status_age, now),
+            *require.judge(claims, now),
+            *_judge_times(claims, now),
+            *_judge_status(claims.status, status, require.max_status_age, now),
         ]
     )  # (2)
     if not proof:
@@ -103,26 +94,11 @@ class _Request:
     now: datetime
 
 
-def _judge_level(level: Level, minimum: Level, allow_lab: bool) -> Iterator[Finding]:  # noqa: FBT001
-    if level == "lab" and not allow_lab:
-        yield Finding(reason=Reason.TOKEN_LAB, what="level", expected=minimum, found=level)
-    elif LEVELS.index(level) < LEVELS.index(minimum):
-        yield Finding(reason=Reason.TOKEN_LEVEL, what="level", expected=minimum, found=level)
-
-
-def _judge_token(claims: Claims, request: _Request) -> Iterator[Finding]:
-    if request.now >= claims.expires + SKEW:
-        yield _late(Reason.TOKEN_EXPIRED, claims.expires, request.now)
-    if request.now < claims.issued - SKEW:
-        yield _early(Reason.TOKEN_EARLY, claims.issued, request.now)
-    allowed = claims.procseal.audiences
-    if request.audience not in allowed:
-        yield Finding(
-            reason=Reason.TOKEN_AUDIENCE,
-            what="audience",
-            expected=" ".join(allowed),
-            found=request.audience,
-        )
+def _judge_times(claims: Claims, now: datetime) -> Iterator[Finding]:
+    if now >= claims.expires + SKEW:
+        yield _late(Reason.TOKEN_EXPIRED, claims.expires, now)
+    if now < claims.issued - SKEW:
+        yield _early(Reason.TOKEN_EARLY, claims.issued, now)
 
 
 def _judge_status(

@@ -37,7 +37,7 @@ METHOD = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,32}"
 
 _URL = r"https?://[!-~]{1,2040}"
 _JTI = r"[A-Za-z0-9_-]{16,128}"
-_DIGEST = r"sha256:[0-9a-f]{64}"
+DIGEST = r"sha256:[0-9a-f]{64}"
 _NODE = r"[a-z0-9.-]{1,63}"
 _BOOT = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NAME = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}"
@@ -212,7 +212,7 @@ def _read_procseal(members: Members) -> Procseal:
         binding=members.text("binding", "launched|attached"),
         peer_proof=members.text("peer_proof", "child|pidfs|pidfd|pid"),
         proof_key=members.text("proof_key", "attestor|tpm|process"),
-        executable=members.text("executable", _DIGEST),
+        executable=members.text("executable", DIGEST),
         set=members.text("set", _NAME),
         node=members.text("node", _NODE),
         boot=members.text("boot", _BOOT),
@@ -225,6 +225,6 @@ def _read_procseal(members: Members) -> Procseal:
         job=members.text("job", rf"(?:{JOB})?"),
         context=members.child("context").map(LABEL, CONTEXT_VALUE, most=MOST_CONTEXT),
         grant=members.text("grant", rf"(?:{GRANT})?"),
-        evidence=members.text("evidence", _DIGEST),
+        evidence=members.text("evidence", DIGEST),
         ledger=members.number("ledger"),
     )

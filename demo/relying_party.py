@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from credential import Keys, Malformed
+from credential import Keys, Malformed, Requirements
 from credential.servers.aiohttp import IDENTITY, REFUSAL, StatusLists, require_identity
 from credential.wit import LEVELS
 
@@ -64,11 +64,13 @@ async def serve(arguments: argparse.Namespace) -> None:
     lists = _status_lists(arguments, keys)
     gate = require_identity(
         keys=keys,
-        audience=arguments.audience,
+        require=Requirements(
+            audience=arguments.audience,
+            minimum=arguments.minimum,
+            allow_lab=arguments.allow_lab,
+        ),
         base_url=arguments.url,
-        minimum=arguments.minimum,
         status=lists or "unchecked",
-        allow_lab=arguments.allow_lab,
     )
     app = web.Application(middlewares=[log, gate])
     if lists:

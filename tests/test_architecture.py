@@ -37,7 +37,7 @@ PURE = {
     "evidence": sorted(path.stem for path in (ROOT / "evidence").glob("*.py")),
     "credential": [
         "base64url", "check", "crypto", "grant", "jws", "keys", "local", "members", "reasons",
-        "seen", "status", "wit", "wpt",
+        "requirements", "seen", "status", "wit", "wpt",
     ],
     "verifier": [
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",

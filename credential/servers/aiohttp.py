@@ -2,7 +2,8 @@
 
 lists = StatusLists("https://verifier.example.org:8443", keys=keys, tls=tls)
 app = web.Application(middlewares=[require_identity(
-    keys=keys, audience="https://ledger.example.org", minimum="L2", status=lists)])
+    keys=keys, require=Requirements(audience="https://ledger.example.org", minimum="L2"),
+    status=lists)])
 app.cleanup_ctx.append(lists.open)
 
 async def post(request):
@@ -22,12 +23,13 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
 from credential import status, wit, wpt
-from credential.check import MAX_STATUS_AGE, check
+from credential.check import check
 from credential.keys import Keys
 from credential.reasons import Finding, Malformed, Reason, Refused
+from credential.requirements import Requirements
 from credential.seen import ReplayStore, Seen
 from credential.status import StatusList
-from credential.wit import Claims, Level
+from credential.wit import Claims
 
 IDENTITY = web.RequestKey("identity", Claims)
 """Where a request that was let in carries its Claims."""
@@ -178,11 +180,8 @@ def _now_of(keys: Keys | Callable[[], Keys]) -> Keys:
 def require_identity(  # noqa: PLR0913  (`check`'s)
     *,
     keys: Keys | Callable[[], Keys],
-    audience: str,
-    minimum: Level,
+    require: Requirements,
     status: StatusLists | Literal["unchecked"],
-    max_status_age: timedelta = MAX_STATUS_AGE,
-    allow_lab: bool = False,
     base_url: str | None = None,
     seen: ReplayStore | None = None,
     clock: Callable[[], datetime] = _utc_now,
@@ -190,13 +189,13 @@ def require_identity(  # noqa: PLR0913  (`check`'s)
     """Return a middleware that lets in what `credential.check` lets in.
 
     `keys` may be a function, for keys that are fetched anew. `base_url` is this server's URL as
-    its clients know it (the same as `audience`, if that is a URL): configured, never taken from
+    its clients know it (the audience, if that is a URL): configured, never taken from
     a request's headers. Without a `seen`, proofs are remembered in this process alone.
 
     Answers 400 to what is malformed, 403 to what is not trusted, 503 when no more proofs can be
     remembered; JSON with the findings.
     """
-    base = wpt.target_of(audience if base_url is None else base_url).rstrip("/")
+    base = wpt.target_of(require.audience if base_url is None else base_url).rstrip("/")
     store = Seen() if seen is None else seen
 
     def judge(request: web.Request) -> Claims:
@@ -207,19 +206,16 @@ def require_identity(  # noqa: PLR0913  (`check`'s)
             token,
             _header(request, wpt.HEADER, Reason.PROOF_MALFORMED),
             keys=_now_of(keys),
-            audience=audience,
+            require=require,
             method=request.method,
             url=base + _path(request),
             now=clock(),
             seen=store,
-            minimum=minimum,
             status=status,
-            max_status_age=max_status_age,
-            allow_lab=allow_lab,
         )
 
     @web.middleware
-    async def require(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if isinstance(status, StatusLists):
             for token in request.headers.getall(wit.HEADER, [])[:1]:
                 await status.freshen(token)
@@ -229,7 +225,7 @@ def require_identity(  # noqa: PLR0913  (`check`'s)
             return _answer(request, refusal)
         return await handler(request)
 
-    return require
+    return guard
 
 
 def _header(request: web.Request, name: str, reason: Reason) -> str:

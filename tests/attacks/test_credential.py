@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from credential import Claims, Keys, Malformed, Refused, Seen, base64url, check, crypto, grant, keys
+from credential import (
+    Claims,
+    Keys,
+    Malformed,
+    Refused,
+    Requirements,
+    Seen,
+    base64url,
+    check,
+    crypto,
+    grant,
+    keys,
+)
 from credential.check import SKEW
 from credential.grant import Grant
 from tests.credential.world import (
@@ -269,16 +281,19 @@ def test_level_lab_at_a_relying_party_that_did_not_allow_it(minimum: str) -> Non
 def test_relying_party_that_names_no_minimum() -> None:
     """It is not asked what it meant: without a minimum there is no answer."""
     request: dict[str, Any] = {
-        "keys": KEYS, "audience": "https://ledger.example.org", "method": "POST", "url": URL,
-        "now": NOW, "seen": Seen(), "status": LISTS,
+        "keys": KEYS, "method": "POST", "url": URL, "now": NOW, "seen": Seen(), "status": LISTS,
     }  # fmt: skip
-    with pytest.raises(TypeError, match="minimum"):
+    named: dict[str, Any] = {"audience": "https://ledger.example.org"}
+    with pytest.raises(TypeError, match="require"):
         check(TOKEN, make_proof(), **request)
+    with pytest.raises(TypeError, match="minimum"):
+        Requirements(**named)
     wrong: tuple[Any, ...] = (None, "", "L0", "any")
     for minimum in wrong:
         with pytest.raises(ValueError, match="minimum"):
-            check(TOKEN, make_proof(), **request, minimum=minimum)
-    assert isinstance(check(TOKEN, make_proof(), **request, minimum="L2"), Claims)
+            Requirements(**named, minimum=minimum)
+    asked = Requirements(**named, minimum="L2")
+    assert isinstance(check(TOKEN, make_proof(), **request, require=asked), Claims)
 
 
 @pytest.mark.attack(number=134, attacker="a machine whose boot is not proven", asset="the access")

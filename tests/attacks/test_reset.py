@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attestor.tpm import Tpm, TpmFailed
-from credential import Keys, Refused, Seen, check, wpt
+from credential import Claims, Keys, Refused, Requirements, Seen, check, wpt
 from swtpm import SoftwareTpm
 from tests.real_node import RealNode
 from tests.running_verifier import Player, RunningVerifier
@@ -201,13 +202,18 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
         assert player.claims(process).procseal.level == "lab"
     finally:
         verifier.close()
-    request = {"audience": AUDIENCE, "method": "POST", "url": f"{AUDIENCE}/post", "now": NOW}
-    proof = wpt.make(token=token, key=process.use_key, jti=b"j" * 16, **request)
+    request = {"method": "POST", "url": f"{AUDIENCE}/post", "now": NOW}
+    proof = wpt.make(token=token, key=process.use_key, jti=b"j" * 16, audience=AUDIENCE, **request)
 
-    def refusal(**changes: object) -> list[str]:
-        asked = {"keys": keys, "seen": Seen(), "status": "unchecked", **request, **changes}
+    def ask(**demands: Any) -> Claims:  # noqa: ANN401
+        asked = Requirements(audience=AUDIENCE, **demands)
+        return check(
+            token, proof, keys=keys, seen=Seen(), status="unchecked", require=asked, **request
+        )
+
+    def refusal(**demands: Any) -> list[str]:  # noqa: ANN401
         with pytest.raises(Refused) as refused:
-            check(token, proof, **asked)
+            ask(**demands)
         return [str(one.reason) for one in refused.value.findings]
 
     for minimum in ("lab", "L1", "L2"):
@@ -215,14 +221,4 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
     assert refusal(minimum="L1", allow_lab=True) == ["token.level-below-minimum"]
     with pytest.raises(TypeError, match="minimum"):
         refusal()
-    allowed = check(
-        token,
-        proof,
-        keys=keys,
-        seen=Seen(),
-        status="unchecked",
-        minimum="lab",
-        allow_lab=True,
-        **request,
-    )
-    assert allowed.procseal.level == "lab"
+    assert ask(minimum="lab", allow_lab=True).procseal.level == "lab"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from credential import Finding, Malformed, Refused, Seen, check, obtain
+from credential import Finding, Malformed, Refused, Requirements, Seen, check, obtain
 from credential.local import Message, Nonce, Obtain, Prove, Refusal, Token
 from tests.credential import fake_attestor
 from tests.credential.fake_attestor import FakeAttestor
@@ -27,8 +27,9 @@ def request(url: str = URL) -> dict[str, str]:
 
 def is_accepted(token: str, proof: str, url: str = URL) -> bool:
     claims = check(
-        token, proof, keys=KEYS, **request(url), now=datetime.now(UTC), seen=Seen(),
-        minimum="lab", allow_lab=True, status="unchecked",
+        token, proof, keys=KEYS, method="POST", url=url, now=datetime.now(UTC), seen=Seen(),
+        require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
+        status="unchecked",
     )  # fmt: skip
     return claims.id == ID
 

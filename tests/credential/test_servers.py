@@ -9,11 +9,11 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from credential import Finding, Keys, Seen, obtain
+from credential import Finding, Keys, Requirements, Seen, obtain
 from credential.clients.aiohttp import proving
 from credential.servers.aiohttp import IDENTITY, REFUSAL, require_identity
 from tests.credential.fake_attestor import FakeAttestor
-from tests.credential.world import AUDIENCE, ID, KEYS, NOW, TOKEN, make_proof, make_token
+from tests.credential.world import AUDIENCE, ID, KEYS, NOW, REQUIRED, TOKEN, make_proof, make_token
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Any]
@@ -30,8 +30,7 @@ async def away(request: web.Request) -> web.Response:
 
 def make_app(**changes: Any) -> web.Application:
     options: dict[str, Any] = {
-        "keys": KEYS, "audience": AUDIENCE, "minimum": "L2", "clock": lambda: NOW,
-        "status": "unchecked",
+        "keys": KEYS, "require": REQUIRED, "clock": lambda: NOW, "status": "unchecked",
     }  # fmt: skip
     app = web.Application(middlewares=[require_identity(**{**options, **changes})])
     app.router.add_post("/post", post)
@@ -146,7 +145,9 @@ async def test_findings_are_there_for_logs() -> None:
 
 def lab_app(server_url: str) -> web.Application:
     return make_app(
-        minimum="lab", allow_lab=True, base_url=server_url, clock=lambda: datetime.now(UTC)
+        require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
+        base_url=server_url,
+        clock=lambda: datetime.now(UTC),
     )
 
 

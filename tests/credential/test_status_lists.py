@@ -15,11 +15,11 @@ from credential.servers import aiohttp as server
 from credential.servers.aiohttp import StatusLists, require_identity
 from credential.status import MEDIA_TYPE, MOST_BYTES, Status
 from tests.credential.world import (
-    AUDIENCE,
     KEYS,
     NOW,
     OTHER_KEY,
     PLACE,
+    REQUIRED,
     make_list,
     make_proof,
     make_token,
@@ -89,7 +89,7 @@ async def party() -> AsyncIterator[RelyingParty]:
             clock=lambda: verifier.now,
         )
         gate = require_identity(
-            keys=KEYS, audience=AUDIENCE, minimum="L2", status=lists, seen=Seen(),
+            keys=KEYS, require=REQUIRED, status=lists, seen=Seen(),
             clock=lambda: verifier.now,
         )  # fmt: skip
         app = web.Application(middlewares=[gate])

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from credential import (
     Claims,
     Keys,
     Procseal,
+    Requirements,
     Seen,
     base64url,
     check,
@@ -121,14 +122,19 @@ def lists_at(now: datetime) -> dict[str, StatusList]:
     return {uri: replace(found, **kept) for uri, found in LISTS.items()}
 
 
+DEMANDS = tuple(field.name for field in fields(Requirements))
+REQUIRED = Requirements(audience=AUDIENCE, minimum="L2")
+
+
 def accept(token: str = TOKEN, proof: str | None = None, **changes: Any) -> Claims:
     """What the relying party says to a request with this token and this proof."""
-    request = {
-        "keys": KEYS, "audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW,
-        "seen": Seen(), "minimum": "L2",
+    request: dict[str, Any] = {
+        "keys": KEYS, "method": "POST", "url": URL, "now": NOW, "seen": Seen(),
     }  # fmt: skip
+    demands = {name: changes.pop(name) for name in list(changes) if name in DEMANDS}
     given = {**request, **changes}
-    return check(token, proof, **{"status": lists_at(given["now"]), **given})
+    given.setdefault("status", lists_at(given["now"]))
+    return check(token, proof, require=replace(REQUIRED, **demands), **given)
 
 
 def reasons(refusal: Any) -> list[str]:
