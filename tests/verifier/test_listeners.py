@@ -75,17 +75,18 @@ def test_a_listener_hears_which_list_has_changed(
     verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
 ) -> None:
     uri = party.list_of(token_of(player, process)).uri
-    with listening(party.door) as response:
-        assert response.status == 200
+    with listening(party.door) as response, listening(party.door) as another:
+        assert response.status == another.status == 200
         assert response.getheader("Content-Type") == "text/event-stream"
         # An evidence and a renewal change no list: the first event is of the revocation.
         player.attest()
         verifier.operators.credential_revoke(player.claims(process).jti)
-        assert next_event(response) == uri
+        assert next_event(response) == next_event(another) == uri
 
 
-def test_there_are_only_so_many(party: Party, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listeners, "MOST_LISTENERS", 1)
+@pytest.mark.parametrize("limit", ["MOST_LISTENERS", "MOST_OF_AN_ADDRESS"])
+def test_there_are_only_so_many(party: Party, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(listeners, limit, 1)
     with listening(party.door) as first:
         assert first.status == 200
         code, answer = party.door.request("GET", PATH)
