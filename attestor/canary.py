@@ -15,6 +15,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
 
 from attestor import packets, privileges
 from attestor.mounts import HERE, KERNELS_OWN, content
@@ -23,8 +25,9 @@ from evidence.canary import USES, Place, contents
 from evidence.shapes import Shape
 
 SECONDS = 8
-"""How long it may take: a user can stop what runs under his uid, and disks can be slow."""
-GRACE_SECONDS = 2
+"""How long it may take at most: a user can stop what runs under his uid, and disks can be slow."""
+LEAST_SECONDS = 2
+GRACE_SECONDS = 1
 """How much longer the daemon waits than the child gives itself."""
 MODE = 0o555
 """Anybody may read and execute a canary; there is nothing in it."""
@@ -54,6 +57,8 @@ class Order(Shape):
     """Their contents, in the order of USES."""
     directories: tuple[str, ...]
     """Where to try first."""
+    seconds: int
+    """How long it may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +68,33 @@ class Canaries:
     birth: Callable[[], tuple[socket.socket, int]]
     """Returns the channel to a new one, and the pipe that tells when it is gone."""
     directories: tuple[str, ...]
+    seconds: int = SECONDS
+
+    @classmethod
+    def within(
+        cls,
+        interval: timedelta,
+        birth: Callable[[], tuple[socket.socket, int]],
+        directories: tuple[str, ...],
+    ) -> Self:
+        """Return such a hold for a node that brings evidence this often.
+
+        A user who stops what runs under his uid must not silence the node for so long that the
+        verifier suspends it.
+        """
+        seconds = max(LEAST_SECONDS, min(SECONDS, int(interval.total_seconds())))
+        return cls(birth, directories, seconds)
 
     def let_loose(self, nonce: bytes, place: Place, gid: int) -> str:
         """Use a place's canaries; return why there are none, or nothing. Blocks."""
         made = tuple(contents(nonce, place, use) for use in USES)
-        order = Order(place=place, gid=gid, canaries=made, directories=self.directories)
+        order = Order(
+            place=place, gid=gid, canaries=made, directories=self.directories, seconds=self.seconds
+        )
         try:
             answer = self._ask(order)
         except (OSError, EOFError, Malformed) as error:
-            return f"no answer within {SECONDS} s ({type(error).__name__})"
+            return f"no answer within {self.seconds} s ({type(error).__name__})"
         match answer:
             case ["used"]:
                 return ""
@@ -85,7 +108,7 @@ class Canaries:
         channel, gone = self.birth()
         try:
             with channel:
-                channel.settimeout(SECONDS + GRACE_SECONDS)
+                channel.settimeout(self.seconds + GRACE_SECONDS)
                 packets.send(channel, order.members())
                 answer, _ = packets.receive(channel)
             select.select([gone], [], [], GRACE_SECONDS)
@@ -102,6 +125,7 @@ def serve(channel: socket.socket) -> None:
         order = Order.read(packets.receive(channel)[0])
     except EOFError:
         return
+    signal.alarm(order.seconds)
     try:
         files = _make(order)
         privileges.become(order.place.uid, order.gid, keep=())

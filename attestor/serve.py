@@ -176,7 +176,9 @@ class _Workers:
             )
             for _ in range(2)
         )
-        self.canaries = Canaries(nursery.new_canary, config.canary_directories)
+        self.canaries = Canaries.within(
+            config.interval, nursery.new_canary, config.canary_directories
+        )
         self.tpm = Worker(tpm, "tpm")
         self.strangers, self.acquaintances = (Worker(one, "looker") for one in self.lookers)
         self.measurement_list = Worker(MeasurementList(str(config.measurement_list)), "list")

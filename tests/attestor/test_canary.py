@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from attestor.canary import Canaries
+from attestor.canary import LEAST_SECONDS, SECONDS, Canaries
 from attestor.nursery import Nursery
 from evidence.canary import USES, Place, contents, digests
 
@@ -53,6 +56,39 @@ def test_a_directory_elsewhere_is_passed_over(nursery: Nursery, tmp_path: Path) 
         NONCE, here(Path("/proc")), UID
     )
     assert told.startswith("no directory")
+
+
+def test_a_child_that_its_user_stops_does_not_hold_the_node_up(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    """What no uid of his own protects, he may stop as soon as it is his."""
+    stopped = []
+
+    def birth() -> tuple[socket.socket, int]:
+        channel, gone = nursery.new_canary()
+        stopped.append(newest_child(os.getpid()))
+        os.kill(stopped[0], signal.SIGSTOP)
+        return channel, gone
+
+    canaries = Canaries.within(timedelta(seconds=2), birth, (str(tmp_path),))
+    assert canaries.seconds == LEAST_SECONDS
+    told = canaries.let_loose(NONCE, here(tmp_path), UID)
+    os.kill(stopped[0], signal.SIGKILL)
+    assert told == f"no answer within {LEAST_SECONDS} s (TimeoutError)"
+
+
+def test_a_canary_has_no_longer_than_a_round(nursery: Nursery) -> None:
+    def seconds(interval: int) -> int:
+        return Canaries.within(timedelta(seconds=interval), nursery.new_canary, ()).seconds
+
+    assert [seconds(one) for one in (1, 2, 5, 30)] == [LEAST_SECONDS, 2, 5, SECONDS]
+
+
+def newest_child(pid: int) -> int:
+    """Return the youngest descendant."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[-1])
+    return pid
 
 
 MOUNTED = """
