@@ -361,10 +361,10 @@ async def _answer(channel: Channel, services: Services, subject: Subject) -> boo
 
 async def _reply(message: local.Message, services: Services, subject: Subject) -> local.Message:
     match message:
-        case local.Prove(audience=audience, method=method, url=url):
+        case local.Prove():
             async with _deadline(PROVE_SECONDS):
                 await _look_again(services, subject)
-            proof = subject.prove(audience=audience, method=method, url=url)
+            proof = subject.compose(message).sign(subject.own_secrets().use_key)
             return local.Proof(token=subject.token, proof=proof)
         case local.Token():
             return _credential(subject)

@@ -15,7 +15,7 @@ from attestor.look import Glance, Pins
 from attestor.peer import Peer
 from attestor.reasons import Local, refuse
 from attestor.tpm import ProcessKey
-from credential import crypto, grant, wit, wpt
+from credential import crypto, grant, jws, local, presentation, wit
 from credential.reasons import Finding, Refused
 from evidence.canary import Place
 from evidence.process import (
@@ -206,8 +206,8 @@ class Subject:
             raise refuse(Local.TOKEN_EXPIRED, self.label, expected="a renewal", found=expired)
         return self.claims
 
-    def prove(self, *, audience: str, method: str, url: str) -> str:
-        """Return a proof for one request; the caller has just looked at the process."""
+    def compose(self, asked: local.Prove) -> jws.Unsigned:
+        """Return the proof for one request, to be signed; the process has just been looked at."""
         now = datetime.now(UTC)
         claims = self.current(now)
         late = boot_seconds() - self._lease_until
@@ -215,15 +215,17 @@ class Subject:
             raise refuse(
                 Local.LEASE_ENDED, self.label, expected="a lease", found=f"ended {late:.0f} s ago"
             )
-        if audience not in claims.procseal.audiences:
+        if asked.audience not in claims.procseal.audiences:
             allowed = ", ".join(claims.procseal.audiences)
-            raise refuse(Local.AUDIENCE, "audience", expected=allowed, found=audience)
-        return wpt.make(
+            raise refuse(Local.AUDIENCE, "audience", expected=allowed, found=asked.audience)
+        return presentation.compose(
+            "dpop" if asked.kind == "dpop" else "wpt",
             token=self.token,
-            key=self.own_secrets().use_key,
-            audience=audience,
-            method=method,
-            url=url,
+            use_key=claims.use_key,
+            audience=asked.audience,
+            method=asked.method,
+            url=asked.url,
+            nonce=asked.nonce,
             now=now,
             jti=secrets.token_bytes(JTI_BYTES),
         )

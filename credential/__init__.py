@@ -16,7 +16,9 @@ token.malformed
 """
 
 from credential.check import check
+from credential.dpop import DPoP
 from credential.keys import Keys
+from credential.nonces import Nonces
 from credential.obtain import Identity, obtain
 from credential.reasons import Finding, Malformed, Reason, Refused
 from credential.requirements import Requirements
@@ -26,10 +28,12 @@ from credential.wit import Claims, Procseal
 
 __all__ = [
     "Claims",
+    "DPoP",
     "Finding",
     "Identity",
     "Keys",
     "Malformed",
+    "Nonces",
     "Procseal",
     "Reason",
     "Refused",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from credential import wit, wpt
+from credential import dpop, nonces, wit, wpt
+from credential.dpop import DPoP
 from credential.keys import Keys
 from credential.members import numeric_date
 from credential.reasons import Finding, Reason, Refused
@@ -17,7 +18,6 @@ from credential.requirements import Requirements
 from credential.seen import ReplayStore
 from credential.status import Place, Status, StatusList
 from credential.wit import Claims
-from credential.wpt import Proof
 
 SKEW = timedelta(seconds=30)
 """How far two honest clocks may be apart, in either direction."""
@@ -32,7 +32,7 @@ class StatusLists(Protocol):
 
 def check(  # noqa: PLR0913  (each is something that only the caller knows)
     token: str,
-    proof: str | None,
+    proof: str | DPoP | None,
     *,
     keys: Keys,
     require: Requirements,
@@ -45,16 +45,18 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     """Return the claims of the process that made this request, or raise Malformed or Refused.
 
     `url` is the request's URL as this relying party's clients know it, not as the request's headers
-    say. `now` knows its time zone. `status` has the verifier's status lists; `"unchecked"` takes a
-    token for as long as it says itself, minutes, whatever has become of the process.
+    say. `proof` is a WPT, or a DPoP proof with the nonces that this server gives out. `now` knows
+    its time zone. `status` has the verifier's status lists; `"unchecked"` takes a token for as long
+    as it says itself, minutes, whatever has become of the process.
 
     Returning means:
 
     1. One of `keys` has signed the token, and speaks for its trust domain.
     2. The token is of now and meets each of the requirements, and its status list, of one of
        `keys` and of now, says that it is valid.
-    3. The proof is signed by the key that the token names, for this token and audience, this
-       method and URL, at most 60 seconds ago (and SKEW), and was not let in before.
+    3. The proof is signed by the key that the token names, for this token, this method and URL,
+       at most 60 seconds ago (and SKEW), and was not let in before; a WPT is for this audience,
+       a DPoP proof has a nonce of this server's and of now.
 
     It does not say that the token has not been revoked since the status list was made, that
     headers and body are the process's, or what the process may do: the application looks at the
@@ -70,13 +72,25 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
             *_judge_status(claims.status, status, require.max_status_age, now),
         ]
     )  # (2)
-    if not proof:
-        raise Refused.because(Reason.PROOF_MISSING, "a token alone lets nobody in")
-    found = wpt.read(proof, use_key=claims.use_key)
-    _refuse_any([*_judge_proof(found, request, token), *_judge_proof_times(found, now)])  # (3)
+    found = _read_proof(proof, claims.use_key)
+    _refuse_any(
+        [
+            *_judge_proof(found, request, token),
+            *_judge_proof_times(found, now),
+            *_judge_nonce(proof, found, now),
+        ]
+    )  # (3)
     if not seen.add(f"{found.token_hash}.{found.jti}", now=now, until=found.expires + SKEW):
         raise Refused.because(Reason.PROOF_REPLAYED, f"jti {found.jti}")
     return claims
+
+
+def _read_proof(proof: str | DPoP | None, use_key: bytes) -> wpt.Proof | dpop.Proof:
+    if isinstance(proof, DPoP) and proof.proof:
+        return dpop.read(proof.proof, use_key=use_key)
+    if isinstance(proof, str) and proof:
+        return wpt.read(proof, use_key=use_key)
+    raise Refused.because(Reason.PROOF_MISSING, "a token alone lets nobody in")
 
 
 def _target_of(url: str) -> str:
@@ -140,19 +154,21 @@ def _judge_value(status: Status) -> Iterator[Finding]:
         )
 
 
-def _judge_proof(found: Proof, request: _Request, token: str) -> Iterator[Finding]:
-    pairs = (
-        (Reason.PROOF_TOKEN, "wth", wpt.hash_of(token), found.token_hash),
-        (Reason.PROOF_AUDIENCE, "audience", request.audience, found.audience),
+def _judge_proof(found: wpt.Proof | dpop.Proof, request: _Request, token: str) -> Iterator[Finding]:
+    pairs = [
+        (Reason.PROOF_TOKEN, "token hash", wpt.hash_of(token), found.token_hash),
         (Reason.PROOF_METHOD, "method", request.method, found.method),
         (Reason.PROOF_URL, "url", request.target, found.target),
-    )
+    ]
+    if isinstance(found, wpt.Proof):
+        named = (Reason.PROOF_AUDIENCE, "audience", request.audience, found.audience)
+        pairs.insert(1, named)
     for reason, what, wanted, got in pairs:
         if wanted != got:
             yield Finding(reason=reason, what=what, expected=wanted, found=got)
 
 
-def _judge_proof_times(found: Proof, now: datetime) -> Iterator[Finding]:
+def _judge_proof_times(found: wpt.Proof | dpop.Proof, now: datetime) -> Iterator[Finding]:
     lifetime = found.expires - found.issued
     if not timedelta() < lifetime <= wpt.LIFETIME:
         limit = f"up to {wpt.LIFETIME}"
@@ -163,6 +179,30 @@ def _judge_proof_times(found: Proof, now: datetime) -> Iterator[Finding]:
         yield _late(Reason.PROOF_LATE, found.expires, now)
     if now < found.issued - SKEW:
         yield _early(Reason.PROOF_EARLY, found.issued, now)
+
+
+def _judge_nonce(
+    proof: str | DPoP | None, found: wpt.Proof | dpop.Proof, now: datetime
+) -> Iterator[Finding]:
+    if not isinstance(proof, DPoP) or not isinstance(found, dpop.Proof):
+        return
+    if isinstance(proof.nonces, str):
+        if proof.nonces != "unchecked":
+            raise ValueError('expected nonces, or "unchecked"')
+        return
+    given = proof.nonces.time_of(found.nonce)
+    if not found.nonce:
+        yield Finding(reason=Reason.PROOF_NONCE_MISSING, what="nonce", expected="the server's")
+    elif given is None:
+        yield Finding(reason=Reason.PROOF_NONCE_UNKNOWN, what="nonce", found=found.nonce)
+    elif not given - SKEW <= now < given + nonces.LIFETIME:
+        limit = f"up to {nonces.LIFETIME} old, at {now.isoformat()}"
+        yield Finding(
+            reason=Reason.PROOF_NONCE_TIME,
+            what="nonce",
+            expected=limit,
+            found=f"of {given.isoformat()}",
+        )
 
 
 def _late(reason: Reason, expires: datetime, now: datetime) -> Finding:

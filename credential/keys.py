@@ -18,14 +18,26 @@ TRUST_DOMAIN = r"[a-z0-9._-]{1,255}"
 """SPIFFE-ID, section 2.1."""
 
 _COORDINATE = r"[A-Za-z0-9_-]{43}"
-_MEMBERS = ("kty", "crv", "x", "y", "alg")
+_BARE_MEMBERS = ("kty", "crv", "x", "y")
+_MEMBERS = (*_BARE_MEMBERS, "alg")
+
+
+def to_bare_jwk(point: bytes) -> dict[str, str]:
+    """Return the JWK of a P-256 point of 65 bytes, with what it must have and nothing else."""
+    x, y = point[1 : 1 + crypto.COORDINATE_BYTES], point[1 + crypto.COORDINATE_BYTES :]
+    coordinates = {"x": base64url.encode(x), "y": base64url.encode(y)}
+    return {"kty": "EC", "crv": "P-256", **coordinates}
 
 
 def to_jwk(point: bytes) -> dict[str, str]:
     """Return the JWK of a P-256 point of 65 bytes, with its `alg` as WIMSE wants it in `cnf`."""
-    x, y = point[1 : 1 + crypto.COORDINATE_BYTES], point[1 + crypto.COORDINATE_BYTES :]
-    coordinates = {"x": base64url.encode(x), "y": base64url.encode(y)}
-    return {"kty": "EC", "crv": "P-256", **coordinates, "alg": ALGORITHM}
+    return {**to_bare_jwk(point), "alg": ALGORITHM}
+
+
+def read_bare_jwk(jwk: Members) -> bytes:
+    """Return the point, 65 bytes, of a JWK that has `to_bare_jwk`'s members and no others."""
+    bare = jwk.exactly(_BARE_MEMBERS).values
+    return read_jwk(Members.of({**bare, "alg": ALGORITHM}, jwk.reason))
 
 
 def read_jwk(jwk: Members) -> bytes:
@@ -45,8 +57,8 @@ def read_jwk(jwk: Members) -> bytes:
 
 def thumbprint(point: bytes) -> str:
     """Return the RFC 7638 thumbprint of a P-256 point: base64url SHA-256, 43 characters."""
-    jwk = to_jwk(point)
-    required = {name: jwk[name] for name in ("crv", "kty", "x", "y")}  # in this order
+    jwk = to_bare_jwk(point)
+    required = {name: jwk[name] for name in sorted(jwk)}
     return base64url.encode(hashlib.sha256(to_json(required)).digest())
 
 

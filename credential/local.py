@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
-from credential import wit, wpt
+from credential import dpop, wit, wpt
 from credential.reasons import Finding, Malformed, Reason
 
 PREFIX = "procseal/1 "
@@ -152,6 +152,10 @@ class Prove(Message):
     audience: str = _one(wit.AUDIENCE)
     method: str = _one(wit.METHOD)
     url: str = _one(_URL)
+    kind: str = _perhaps("dpop")
+    """Empty for a WPT."""
+    nonce: str = _perhaps(dpop.NONCE)
+    """The relying party's, for a DPoP proof."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PROOF_MALFORMED = "proof.malformed"
     PROOF_VERSION = "proof.version-unknown"
     PROOF_SIGNATURE = "proof.signature-invalid"
+    PROOF_KEY = "proof.of-another-key"
     PROOF_TOKEN = "proof.of-another-token"  # noqa: S105
     PROOF_URL = "proof.of-another-url"
     PROOF_METHOD = "proof.of-another-method"
@@ -57,6 +58,9 @@ class Reason(StrEnum):
     PROOF_LATE = "proof.late"
     PROOF_EARLY = "proof.early"
     PROOF_LIFETIME = "proof.lives-too-long"
+    PROOF_NONCE_MISSING = "proof.nonce-missing"
+    PROOF_NONCE_UNKNOWN = "proof.nonce-unknown"
+    PROOF_NONCE_TIME = "proof.nonce-of-another-time"
     PROOF_REPLAYED = "proof.replayed"
     PROOF_STORE_FULL = "proof.replay-store-full"
 

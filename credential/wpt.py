@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from credential import base64url, crypto, jws
+from credential import base64url, jws
 from credential.members import Members, numeric_date, to_json
 from credential.reasons import Malformed, Reason, Refused
 from credential.wit import AUDIENCE, METHOD
@@ -23,8 +23,8 @@ LIFETIME = timedelta(seconds=60)
 """The longest that a proof may live: "minutes or less" in the draft, less here."""
 JTI_BYTES = 16
 
-_JTI = r"[A-Za-z0-9_-]{22}"
-_HASH = r"[A-Za-z0-9_-]{43}"
+JTI = r"[A-Za-z0-9_-]{22}"
+HASH = r"[A-Za-z0-9_-]{43}"
 _URL = r"https?://[!-~]{1,2040}"
 _HOST = r"[a-z0-9._-]+|\[[0-9a-f:.]+\]"
 _PORT = r"[1-9][0-9]{0,4}"
@@ -81,27 +81,32 @@ def target_of(url: str) -> str:
     return f"{scheme}://{host}{shown}{parts.path or '/'}"
 
 
-def make(  # noqa: PLR0913  (each is something that only the caller knows)
-    *,
-    token: str,
-    key: crypto.PrivateKey,
-    audience: str,
-    method: str,
-    url: str,
-    now: datetime,
-    jti: bytes,
-) -> str:
-    """Return a proof that the holder of `key` makes this request with `token`, now.
+def asked_target(url: str) -> str:
+    """Return the `target_of` a URL that a process has asked for; raise Malformed."""
+    try:
+        return target_of(url)
+    except ValueError as error:
+        raise Malformed(Reason.PROOF_MALFORMED, str(error)) from error
+
+
+def read_target(members: Members, name: str) -> str:
+    """Return a member of a proof that is a target URI in its one form; raise Malformed."""
+    text = members.text(name, _URL)
+    if asked_target(text) != text:
+        raise Malformed(Reason.PROOF_MALFORMED, f"{name}: not in its one form")
+    return text
+
+
+def compose(  # noqa: PLR0913  (each is something that only the caller knows)
+    *, token: str, audience: str, method: str, url: str, now: datetime, jti: bytes
+) -> jws.Unsigned:
+    """Return what the holder of the use key signs to make this request with `token`, now.
 
     `jti` is 16 random bytes, never used before. Raise Malformed where `audience`, `method` or
     `url` is not what its name says: they come from the process.
     """
-    try:
-        target = target_of(url)
-    except ValueError as error:
-        raise Malformed(Reason.PROOF_MALFORMED, str(error)) from error
     proof = Proof(
-        target=target,
+        target=asked_target(url),
         audience=audience,
         method=method,
         issued=now,
@@ -111,7 +116,7 @@ def make(  # noqa: PLR0913  (each is something that only the caller knows)
     )
     payload = to_json(_to_json(proof))
     _read_proof(payload)
-    return jws.sign(payload, key, {"typ": TYPE})
+    return jws.unsigned(payload, {"typ": TYPE})
 
 
 def read(proof: str, *, use_key: bytes) -> Proof:
@@ -146,21 +151,11 @@ def _read_proof(payload: bytes) -> Proof:
     members.exactly(("aud", "iat", "exp", "jti", "wth", "procseal"))
     procseal.exactly(("v", "audience", "method"))
     return Proof(
-        target=_read_target(members.text("aud", _URL)),
+        target=read_target(members, "aud"),
         audience=procseal.text("audience", AUDIENCE),
         method=procseal.text("method", METHOD),
         issued=members.time("iat"),
         expires=members.time("exp"),
-        jti=members.text("jti", _JTI),
-        token_hash=members.text("wth", _HASH),
+        jti=members.text("jti", JTI),
+        token_hash=members.text("wth", HASH),
     )
-
-
-def _read_target(text: str) -> str:
-    try:
-        target = target_of(text)
-    except ValueError as error:
-        raise Malformed(Reason.PROOF_MALFORMED, f"aud: {error}") from error
-    if target != text:
-        raise Malformed(Reason.PROOF_MALFORMED, "aud: not in its one form")
-    return target

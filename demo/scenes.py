@@ -60,15 +60,14 @@ def play_golden(world: World) -> Played:
 def play_copied_token(world: World) -> Played:
     """Present the golden program's token from the host: without a proof, then with a forged one."""
     stranger = crypto.generate()
-    forged = wpt.make(
+    forged = wpt.compose(
         token=world.token,
-        key=stranger,
         audience=LEDGER,
         method="POST",
         url=f"{LEDGER}/post",
         now=datetime.now(UTC),
         jti=secrets.token_bytes(16),
-    )
+    ).sign(stranger)
     answers = [_present(world, {"Workload-Identity-Token": world.token, **extra}) for extra in (
         {},
         {"Workload-Proof-Token": forged},

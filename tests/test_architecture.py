@@ -36,8 +36,8 @@ DRAWERS: dict[str, set[str]] = {
 PURE = {
     "evidence": sorted(path.stem for path in (ROOT / "evidence").glob("*.py")),
     "credential": [
-        "base64url", "check", "crypto", "grant", "jws", "keys", "local", "members", "reasons",
-        "requirements", "seen", "status", "wit", "wpt",
+        "base64url", "check", "crypto", "dpop", "grant", "jws", "keys", "local", "members",
+        "nonces", "presentation", "reasons", "requirements", "seen", "status", "wit", "wpt",
     ],
     "verifier": [
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",

@@ -203,7 +203,8 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
     finally:
         verifier.close()
     request = {"method": "POST", "url": f"{AUDIENCE}/post", "now": NOW}
-    proof = wpt.make(token=token, key=process.use_key, jti=b"j" * 16, audience=AUDIENCE, **request)
+    unsigned = wpt.compose(token=token, jti=b"j" * 16, audience=AUDIENCE, **request)
+    proof = unsigned.sign(process.use_key)
 
     def ask(**demands: Any) -> Claims:  # noqa: ANN401
         asked = Requirements(audience=AUDIENCE, **demands)

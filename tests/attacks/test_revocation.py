@@ -49,10 +49,10 @@ class Scene:
 
     def prove(self) -> str:
         """A proof of now, by the key that the token names: its holder makes one any time."""
-        return wpt.make(
-            token=self.token, key=self.process.use_key, audience=AUDIENCE, method="POST", url=URL,
-            now=self.verifier.time, jti=bytes(16),
-        )  # fmt: skip
+        return wpt.compose(
+            token=self.token, audience=AUDIENCE, method="POST", url=URL, now=self.verifier.time,
+            jti=bytes(16),
+        ).sign(self.process.use_key)  # fmt: skip
 
     def ask(self, proof: str, **changes: Any) -> list[str]:  # noqa: ANN401
         """Return why the relying party refuses the request; nothing where it lets it in.

@@ -32,6 +32,8 @@ SAMPLES: list[Message] = [
     Obtain(nonce=NONCE, audience=AUDIENCE, scope=("post", "get"), context=("session=a b", "t=1")),
     Credential(token=TOKEN, expires=1795521600, id=ID, level="L2"),
     Prove(audience=AUDIENCE, method="POST", url=URL),
+    Prove(audience=AUDIENCE, method="POST", url=URL, kind="dpop"),
+    Prove(audience=AUDIENCE, method="POST", url=URL, kind="dpop", nonce="A-b_9"),
     Proof(token=TOKEN, proof=make_proof()),
     Token(),
     Launch(
@@ -57,6 +59,8 @@ messages = st.one_of(
         audience=st.from_regex(r"[!-~]{1,100}", fullmatch=True),
         method=st.sampled_from(["GET", "post", "M-SEARCH"]),
         url=st.from_regex(r"[!-~]{1,100}", fullmatch=True),
+        kind=st.sampled_from(["", "dpop"]),
+        nonce=st.just("") | st.from_regex(r"[!#-\[\]-~]{1,256}", fullmatch=True),
     ),
     st.builds(
         Launch,
@@ -171,6 +175,9 @@ def test_what_is_no_message(text: str) -> None:
     [
         Nonce(nonce="x"),
         Prove(audience="a\nmethod: GET", method="POST", url=URL),
+        Prove(audience=AUDIENCE, method="POST", url=URL, kind="wpt"),
+        Prove(audience=AUDIENCE, method="POST", url=URL, kind="dpop", nonce='a"b'),
+        Prove(audience=AUDIENCE, method="POST", url=URL, kind="dpop", nonce="a" * 257),
         Launch(argument=("a\nuser: root",), environment=()),
         Launch(argument=("\ud800",), environment=()),
         Launch(argument=("a" * 16000,) * 5, environment=()),

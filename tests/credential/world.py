@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from credential import (
     Claims,
@@ -16,12 +16,15 @@ from credential import (
     base64url,
     check,
     crypto,
+    dpop,
     jws,
     keys,
     status,
     wit,
     wpt,
 )
+from credential.dpop import DPoP
+from credential.nonces import Nonces
 from credential.status import Place, Status, StatusList
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -87,7 +90,23 @@ TOKEN = make_token()
 def make_proof(token: str = TOKEN, *, key: crypto.PrivateKey = USE_KEY, **changes: Any) -> str:
     """A proof by the attestor."""
     request = {"audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16}
-    return wpt.make(token=token, key=key, **{**request, **changes})
+    return wpt.compose(token=token, **{**request, **changes}).sign(key)
+
+
+NONCES = Nonces(b"n" * 32)
+
+
+def make_dpop(
+    token: str = TOKEN,
+    *,
+    key: crypto.PrivateKey = USE_KEY,
+    nonces: Nonces | Literal["unchecked"] = NONCES,
+    **changes: Any,
+) -> DPoP:
+    """A DPoP proof by the attestor, with the nonce of its time unless `nonce` is another."""
+    request = {"method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16} | changes
+    given = {"use_key": crypto.point_of(key), "nonce": NONCES.at(request["now"]), **request}
+    return DPoP(proof=dpop.compose(token=token, **given).sign(key), nonces=nonces)
 
 
 def make_list(
@@ -126,7 +145,7 @@ DEMANDS = tuple(field.name for field in fields(Requirements))
 REQUIRED = Requirements(audience=AUDIENCE, minimum="L2")
 
 
-def accept(token: str = TOKEN, proof: str | None = None, **changes: Any) -> Claims:
+def accept(token: str = TOKEN, proof: str | DPoP | None = None, **changes: Any) -> Claims:
     """What the relying party says to a request with this token and this proof."""
     request: dict[str, Any] = {
         "keys": KEYS, "method": "POST", "url": URL, "now": NOW, "seen": Seen(),
@@ -148,7 +167,7 @@ def parts_of(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return json.loads(base64url.decode(header)), json.loads(base64url.decode(payload))
 
 
-def sign_payload(payload: Mapping[str, Any] | bytes, key: crypto.PrivateKey, **header: str) -> str:
+def sign_payload(payload: Mapping[str, Any] | bytes, key: crypto.PrivateKey, **header: Any) -> str:
     """A JWS of anything, well signed."""
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return jws.sign(data, key, header)

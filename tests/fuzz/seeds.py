@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from credential import Keys, grant, local, wit, wpt
+from credential import Keys, grant, local, presentation, wit
 from credential import Malformed as CredentialMalformed
 from credential import crypto as credential_crypto
 from credential import keys as credential_keys
@@ -545,15 +545,27 @@ def status_lists() -> Iterator[bytes]:
 
 def proofs() -> Iterator[bytes]:
     """Yield a proof and its payload."""
-    proof = wpt.make(
+    yield from _proofs("wpt", "")
+
+
+def dpop_proofs() -> Iterator[bytes]:
+    """Yield proofs with and without a nonce and their payloads."""
+    yield from _proofs("dpop", "")
+    yield from _proofs("dpop", "AAAA")
+
+
+def _proofs(kind: presentation.Kind, nonce: str) -> Iterator[bytes]:
+    proof = presentation.compose(
+        kind,
         token="a.b.c",
-        key=private_key(),
+        use_key=signing_key().point,
         audience="https://ledger.example.org",
         method="POST",
         url="https://ledger.example.org/post",
+        nonce=nonce,
         now=NOW,
         jti=bytes(16),
-    )
+    ).sign(private_key())
     yield from (proof.encode(), _payload(proof))
 
 

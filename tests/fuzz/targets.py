@@ -6,13 +6,15 @@ accepts has to encode to the same bytes again. `seeds` are inputs to start from,
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from credential import Refused, grant, local, status, wit, wpt
+from credential import Refused, dpop, grant, local, status, wit, wpt
 from credential import crypto as credential_crypto
 from credential import jws as credential_jws
+from credential import keys as credential_keys
 from credential.keys import Keys
+from credential.nonces import Nonces
 from credential.reasons import Malformed as CredentialMalformed
 from evidence import Body, Challenge, Evidence, Malformed, cbor, tpm
 from evidence.certificate import split, trim
@@ -478,7 +480,7 @@ _DOCUMENTS: tuple[Callable[[str], object], ...] = (
 
 def read_token(data: bytes) -> None:
     """Read the bytes as a token, as the payload of one, and as a set of keys."""
-    _read_signed(data, wit.TYPE, lambda text: wit.read(text, seeds.keys()), has_kid=True)
+    _read_signed(data, _named(wit.TYPE), lambda text: wit.read(text, seeds.keys()))
 
 
 def read_status_list(data: bytes) -> None:
@@ -488,13 +490,21 @@ def read_status_list(data: bytes) -> None:
         found = status.read(text, seeds.keys())
         found.at(0)
 
-    _read_signed(data, status.TYPE, read, has_kid=True)
+    _read_signed(data, _named(status.TYPE), read)
 
 
 def read_proof(data: bytes) -> None:
     """Read the bytes as a proof, and as the payload of one."""
     point = credential_crypto.point_of(seeds.private_key())
-    _read_signed(data, wpt.TYPE, lambda text: wpt.read(text, use_key=point), has_kid=False)
+    _read_signed(data, {"typ": wpt.TYPE}, lambda text: wpt.read(text, use_key=point))
+
+
+def read_dpop(data: bytes) -> None:
+    """Read the bytes as a DPoP proof, as the payload of one, and as a nonce."""
+    Nonces(bytes(32)).time_of(data.decode("latin-1"))
+    point = credential_crypto.point_of(seeds.private_key())
+    header = {"typ": dpop.TYPE, "jwk": credential_keys.to_bare_jwk(point)}
+    _read_signed(data, header, lambda text: dpop.read(text, use_key=point))
 
 
 def read_grant(data: bytes) -> None:
@@ -502,15 +512,17 @@ def read_grant(data: bytes) -> None:
     question = seeds.grant_question()
     _read_signed(
         data,
-        grant.TYPE,
+        _named(grant.TYPE),
         lambda text: grant.read(text, seeds.keys(), **question),  # type: ignore[arg-type]
-        has_kid=True,
     )
 
 
-def _read_signed(data: bytes, typ: str, read: Callable[[str], object], *, has_kid: bool) -> None:
+def _named(typ: str) -> dict[str, object]:
+    return {"typ": typ, "kid": seeds.signing_key().kid}
+
+
+def _read_signed(data: bytes, header: Mapping[str, object], read: Callable[[str], object]) -> None:
     """Read the text that the bytes are, and the one whose payload they are, well signed."""
-    header = {"typ": typ} | ({"kid": seeds.signing_key().kid} if has_kid else {})
     texts = [data.decode("latin-1"), credential_jws.sign(data, seeds.private_key(), header)]
     refusals = []
     for text in texts:
@@ -587,6 +599,7 @@ TARGETS = {
     "token": Target(run=read_token, seeds=seeds.tokens, refusals=_CREDENTIAL),
     "status-list": Target(run=read_status_list, seeds=seeds.status_lists, refusals=_CREDENTIAL),
     "proof": Target(run=read_proof, seeds=seeds.proofs, refusals=_CREDENTIAL),
+    "dpop": Target(run=read_dpop, seeds=seeds.dpop_proofs, refusals=_CREDENTIAL),
     "grant": Target(run=read_grant, seeds=seeds.grants, refusals=_CREDENTIAL),
     "keys": Target(run=read_keys, seeds=seeds.key_sets, refusals=(CredentialMalformed,)),
     "local": Target(run=read_local, seeds=seeds.local_messages, refusals=(CredentialMalformed,)),
