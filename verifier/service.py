@@ -270,9 +270,9 @@ class Service:
         """Say that a workload wants this core record; raise Rejected if none does."""
         signed = verify_signed(message)
         wanted = Wanted.decode(signed.payload)
-        with self.transaction() as transaction:
-            _demand_instance(transaction, wanted.node, signed.signer)
-            policy = self.policy(transaction).policy
+        with self.reading() as reading:
+            _demand_instance(reading, wanted.node, signed.signer)
+            policy = self.policy(reading).policy
         demand_core(wanted.core)
         core = CoreRecord.decode(wanted.core)
         workload = select_workload(core, node=wanted.node, policy=policy)
@@ -287,6 +287,8 @@ class Service:
         request = ChallengeRequest.decode(signed.payload)
         name = request.node
         expires = int((self.now() + self.config.challenge_lifetime).timestamp())
+        with self.reading() as reading:  # strangers do not make anybody wait who writes
+            _demand_enrolled(reading, name)
         with self.transaction() as transaction:
             node = _demand_enrolled(transaction, name)
             first = _first_record(node, signed.signer, self.policy(transaction).policy)
@@ -332,6 +334,8 @@ class Service:
         signed = verify_signed(message)
         gone = Gone.decode(signed.payload)
         causes = {one.key_name: _told_cause(one.cause) for one in gone.processes}
+        with self.reading() as reading:
+            _demand_instance(reading, gone.node, signed.signer)
         with self.transaction() as transaction:
             _demand_instance(transaction, gone.node, signed.signer)
             for key_name, cause in causes.items():

@@ -17,7 +17,8 @@ from evidence.canary import Place
 from evidence.posture import Presence
 from tests.open_doors import open_doors
 from tests.running_verifier import RunningVerifier
-from verifier import listeners
+from tests.simulated_node import SimulatedNode
+from verifier import Reason, Rejected, listeners
 from verifier.canary import MOST_IN_A_BOOT, MOST_OF_A_UID, choose_places
 from verifier.command_line import always_say, never_say_other
 from verifier.node import FAILED, Canary
@@ -144,6 +145,27 @@ def test_who_is_not_known_waits_for_no_place_among_those_who_write(
             getattr(parties, verb)(Asker(name="nobody", secret="guess"), *arguments)
         assert monotonic() - began < 2
     assert refused.value.is_unknown
+
+
+@pytest.mark.parametrize("verb", ["wanted", "challenge", "gone"])
+@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
+def test_who_is_no_node_waits_for_no_place_among_those_who_write(
+    running: RunningVerifier, verb: str
+) -> None:
+    node = SimulatedNode()
+    process = node.new_process()
+    messages = {
+        "wanted": lambda: node.wanted(process),
+        "challenge": node.challenge_request,
+        "gone": lambda: node.gone(process),
+    }
+    with running.service.transaction() as writing:
+        writing.policy_version()
+        began = monotonic()
+        with pytest.raises(Rejected) as refused:
+            getattr(running.service, verb)(messages[verb]())
+        assert monotonic() - began < 2
+    assert refused.value.findings[0].reason == Reason.NODE_UNKNOWN
 
 
 @pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
