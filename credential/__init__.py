@@ -15,6 +15,7 @@
 token.malformed
 """
 
+from credential.caller import Caller
 from credential.check import check
 from credential.dpop import DPoP
 from credential.keys import Keys
@@ -27,6 +28,7 @@ from credential.status import StatusList
 from credential.wit import Claims, Procseal
 
 __all__ = [
+    "Caller",
     "Claims",
     "DPoP",
     "Finding",

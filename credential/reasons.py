@@ -64,6 +64,12 @@ class Reason(StrEnum):
     PROOF_REPLAYED = "proof.replayed"
     PROOF_STORE_FULL = "proof.replay-store-full"
 
+    REQUEST_NOT_JUDGED = "request.not-judged"
+    USE_MALFORMED = "use.malformed"
+    USE_VERSION = "use.version-unknown"
+    USE_SPOOL_FULL = "use.spool-full"
+    USE_SPOOL = "use.spool-failed"
+
     GRANT_MALFORMED = "grant.malformed"
     GRANT_KEY_UNKNOWN = "grant.key-unknown"
     GRANT_SIGNATURE = "grant.signature-invalid"

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from credential import Keys, Malformed, Requirements
-from credential.servers.aiohttp import IDENTITY, REFUSAL, StatusLists, require_identity
+from credential.servers.aiohttp import CALLER, guard
+from credential.servers.gate import Gate
+from credential.servers.status_lists import StatusLists
+from credential.servers.verifier import Verifier
 from credential.wit import LEVELS
 
 FETCH_SECONDS = 10
@@ -62,7 +64,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     jwks = await _fetch(arguments)
     keys = Keys.read(jwks, trust_domain=arguments.trust_domain)
     lists = _status_lists(arguments, keys)
-    gate = require_identity(
+    gate = Gate(
         keys=keys,
         require=Requirements(
             audience=arguments.audience,
@@ -71,10 +73,10 @@ async def serve(arguments: argparse.Namespace) -> None:
         ),
         base_url=arguments.url,
         status=lists or "unchecked",
+        log=lambda line: print(line, flush=True),
     )
-    app = web.Application(middlewares=[log, gate])
-    if lists:
-        app.cleanup_ctx.append(lists.open)
+    app = web.Application()
+    guard(app, gate)
     app.router.add_post("/post", post)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.cert, arguments.key)
@@ -92,33 +94,15 @@ def _status_lists(arguments: argparse.Namespace, keys: Keys) -> StatusLists | No
     if arguments.status_unchecked:
         return None
     tls = ssl.create_default_context(cafile=arguments.ca)
-    return StatusLists(arguments.verifier, keys=keys, tls=tls, reached_at=arguments.reached_at)
+    verifier = Verifier(arguments.verifier, tls=tls, reached_at=arguments.reached_at)
+    return StatusLists(verifier, keys=keys)
 
 
 async def post(request: web.Request) -> web.Response:
     """Say who has asked."""
-    claims = request[IDENTITY]
-    proven = {
-        name: getattr(claims.procseal, name) for name in ("level", "executable", "node", "unit")
-    }
-    return web.json_response({"verdict": "granted", "id": claims.id, **proven})
-
-
-@web.middleware
-async def log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Print one line for each request: what was asked, and what became of it, and why."""
-    status = 500
-    try:
-        response = await handler(request)
-        status = response.status
-    except web.HTTPException as error:
-        status = error.status
-        raise
-    finally:
-        reasons = [str(finding.reason) for finding in request.get(REFUSAL, ())]
-        who = request[IDENTITY].id if IDENTITY in request else "-"
-        print(request.method, ascii(request.path), status, who, *reasons, flush=True)
-    return response
+    caller = request[CALLER]
+    proven = {name: getattr(caller, name) for name in ("level", "executable", "node", "unit")}
+    return web.json_response({"verdict": "granted", "id": caller.id, **proven})
 
 
 async def _fetch(arguments: argparse.Namespace) -> bytes:

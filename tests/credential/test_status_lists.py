@@ -11,8 +11,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from credential import Seen
-from credential.servers import aiohttp as server
-from credential.servers.aiohttp import StatusLists, require_identity
+from credential.servers import status_lists as server
+from credential.servers.aiohttp import guard
+from credential.servers.gate import Gate
+from credential.servers.status_lists import StatusLists
+from credential.servers.verifier import Verifier
 from credential.status import MEDIA_TYPE, MOST_BYTES, Status
 from tests.credential.world import (
     KEYS,
@@ -30,7 +33,7 @@ SECOND = timedelta(seconds=1)
 
 
 @dataclass
-class Verifier:
+class Publisher:
     """One that publishes a list, and counts who asks."""
 
     at: Status = Status.VALID
@@ -52,7 +55,7 @@ class Verifier:
 
 @dataclass
 class RelyingParty:
-    verifier: Verifier
+    verifier: Publisher
     client: TestClient[web.Request, web.Application]
     sent: int = 0
 
@@ -73,7 +76,7 @@ class RelyingParty:
 
 @pytest.fixture
 async def party() -> AsyncIterator[RelyingParty]:
-    verifier = Verifier()
+    verifier = Publisher()
 
     async def post(_: web.Request) -> web.Response:
         return web.json_response({})
@@ -81,19 +84,14 @@ async def party() -> AsyncIterator[RelyingParty]:
     publishes = web.Application()
     publishes.router.add_get("/v1/status/{number}", verifier.serve)
     async with TestServer(publishes) as published:
-        lists = StatusLists(
-            ISSUER,
-            keys=lambda: KEYS,
-            tls=ssl.create_default_context(),
-            reached_at=str(published.make_url("/")),
-            clock=lambda: verifier.now,
+        reached_at = str(published.make_url("/"))
+        place = Verifier(ISSUER, tls=ssl.create_default_context(), reached_at=reached_at)
+        lists = StatusLists(place, keys=lambda: KEYS, clock=lambda: verifier.now)
+        gate = Gate(
+            keys=KEYS, require=REQUIRED, status=lists, seen=Seen(), clock=lambda: verifier.now
         )
-        gate = require_identity(
-            keys=KEYS, require=REQUIRED, status=lists, seen=Seen(),
-            clock=lambda: verifier.now,
-        )  # fmt: skip
-        app = web.Application(middlewares=[gate])
-        app.cleanup_ctx.append(lists.open)
+        app = web.Application()
+        guard(app, gate)
         app.router.add_post("/post", post)
         async with TestClient(TestServer(app)) as client:
             yield RelyingParty(verifier, client)

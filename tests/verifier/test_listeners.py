@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from credential import status
-from credential.servers.aiohttp import StatusLists
+from credential.servers.status_lists import StatusLists
+from credential.servers.verifier import Verifier
 from tests.open_doors import Door, open_doors
 from tests.relying_party import Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
@@ -121,18 +122,11 @@ def test_a_verifier_that_ends_hangs_up(verifier: RunningVerifier) -> None:
 
 @asynccontextmanager
 async def lists_of(party: Party) -> AsyncIterator[StatusLists]:
-    lists = StatusLists(
-        ISSUER,
-        keys=party.keys,
-        tls=ssl.create_default_context(),
-        reached_at=f"http://localhost:{party.door.port}",
-    )
-    opened = lists.open(None)  # type: ignore[arg-type]  # the application is not asked
-    await anext(opened)
-    try:
+    reached_at = f"http://localhost:{party.door.port}"
+    verifier = Verifier(ISSUER, tls=ssl.create_default_context(), reached_at=reached_at)
+    lists = StatusLists(verifier, keys=party.keys)
+    async with lists.open():
         yield lists
-    finally:
-        await anext(opened, None)
 
 
 async def test_the_relying_partys_lists_are_of_now_without_being_asked(
