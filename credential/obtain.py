@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from credential import local
+from credential.presentation import Kind
 from credential.reasons import Refused
 
 _RETRY_SECONDS = 0.05
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer", bound=local.Message)
 
 
 class Proven(NamedTuple):
-    """The values of a request's two headers, `Workload-Identity-Token` and `...-Proof-Token`."""
+    """What a request carries in its headers: `credential.presentation.headers`."""
 
     token: str
     proof: str
@@ -55,14 +56,19 @@ class Identity:
         """When the last token seen here ends; the attestor renews it before."""
         return datetime.fromtimestamp(self._current().expires, UTC)
 
-    async def prove(self, *, audience: str, method: str, url: str) -> Proven:
+    async def prove(
+        self, *, audience: str, method: str, url: str, kind: Kind = "wpt", nonce: str = ""
+    ) -> Proven:
         """Return the current token and a proof for one request, good for a minute.
+
+        A proof of the kind `"dpop"` may need the relying party's `nonce`.
 
         Raise Refused with the attestor's findings: the process is no longer what it was, the
         audience is not allowed, the lease has ended. Raise ConnectionError if the attestor is
         gone: obtain again.
         """
-        asked = local.Prove(audience=audience, method=method, url=url)
+        form = "" if kind == "wpt" else kind
+        asked = local.Prove(audience=audience, method=method, url=url, kind=form, nonce=nonce)
         answer = await self._ask(asked, local.Proof)
         return Proven(answer.token, answer.proof)
 

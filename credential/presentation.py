@@ -61,8 +61,13 @@ def presented(values_of: Callable[[str], Sequence[str]], *, nonces: Nonces) -> P
 
 
 def wants_nonce(findings: Sequence[Finding]) -> bool:
-    """Say whether a nonce is all that a refused request lacked."""
+    """Say whether a nonce is all that a refused request lacked: its answer is a CHALLENGE."""
     return all(one.reason in NONCE_REASONS for one in findings)
+
+
+def asks_for_nonce(challenge: str) -> bool:
+    """Say whether a WWW-Authenticate is a CHALLENGE, of this server or another."""
+    return re.search(r'(?i:DPoP)\b.*\berror="use_dpop_nonce"', challenge) is not None
 
 
 def compose(  # noqa: PLR0913  (each is something that only the caller knows)

@@ -23,6 +23,7 @@ DRAWERS: dict[str, set[str]] = {
     "attestor/crypto.py": {"cryptography"},
     "attestor/tpm.py": {"tpm2_pytss"},
     "credential/clients/aiohttp.py": {"aiohttp"},
+    "credential/clients/httpx.py": {"httpx"},
     "credential/crypto.py": {"cryptography"},
     "credential/servers/aiohttp.py": {"aiohttp"},
     "credential/servers/status_lists.py": {"aiohttp"},

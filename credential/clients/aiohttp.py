@@ -1,39 +1,53 @@
-"""For aiohttp's client (3.12 or newer): every request proven by this process.
+"""For aiohttp's client (3.14 or newer): every request proven by this process.
 
 prover = proving(identity, audience="https://ledger.example.org")
 async with aiohttp.ClientSession(middlewares=[prover]) as session:
     await session.post("https://ledger.example.org/post")
 """
 
-from urllib.parse import urlsplit
-
 import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType
 
-from credential import wit, wpt
+from credential import dpop
+from credential.clients.prover import CHALLENGE_HEADER, Prover
 from credential.obtain import Identity
+from credential.presentation import Kind
 
 
 def proving(
-    identity: Identity, *, audience: str, origin: str | None = None
+    identity: Identity, *, audience: str, origin: str | None = None, kind: Kind = "wpt"
 ) -> ClientMiddlewareType:
     """Return a middleware that adds the token and a new proof to each request to one origin.
 
     `origin` (scheme, host, port) is where `audience` answers: the same, if it is a URL. Requests
-    elsewhere, such as redirected ones, pass as they are. Raise ValueError if it is no origin.
+    elsewhere, such as redirected ones, pass as they are. With `kind` `"dpop"` a request that lacks
+    the server's nonce is made once more with it, unless its body was a stream that is gone. Raise
+    ValueError if `origin` is none.
     """
-    home = wpt.target_of(audience if origin is None else origin)
-    if urlsplit(home).path != "/":
-        raise ValueError("expected an origin: scheme, host and port")
+    prover = Prover(identity, audience=audience, origin=origin, kind=kind)
 
-    async def add_proof(
+    async def prove(
         request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        url = str(request.url)
-        if wpt.target_of(url).startswith(home):
-            proven = await identity.prove(audience=audience, method=request.method, url=url)
-            request.headers[wit.HEADER] = proven.token
-            request.headers[wpt.HEADER] = proven.proof
-        return await handler(request)
+        response, lacks_nonce = await _try(prover, request, handler)
+        if lacks_nonce and not (request.body and request.body.consumed):
+            response.release()
+            response, _ = await _try(prover, request, handler)
+        return response
 
-    return add_proof
+    return prove
+
+
+async def _try(
+    prover: Prover, request: aiohttp.ClientRequest, handler: ClientHandlerType
+) -> tuple[aiohttp.ClientResponse, bool]:
+    attempt = await prover.attempt(method=request.method, url=str(request.url))
+    request.headers.update(attempt.headers)
+    response = await handler(request)
+    lacks_nonce = prover.hear(
+        attempt,
+        status=response.status,
+        nonce=response.headers.get(dpop.NONCE_HEADER, ""),
+        challenge=", ".join(response.headers.getall(CHALLENGE_HEADER, ())),
+    )
+    return response, lacks_nonce

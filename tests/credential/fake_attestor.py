@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from credential import Finding, Malformed, local
+from credential import Finding, Malformed, local, presentation
 from credential.local import Credential, Message, Nonce, Obtain, Proof, Prove, Refusal, Token
 from tests.credential import world
 
@@ -21,14 +21,17 @@ NO_DESCRIPTOR = Finding(reason="local.malformed", what="expected one descriptor 
 
 def to_prove(asked: Prove) -> Message:
     """A proof for what was asked, at the time of day: its reader is another program."""
-    proof = world.make_proof(
-        token(),
+    proof = presentation.compose(
+        "dpop" if asked.kind else "wpt",
+        token=token(),
+        use_key=world.CLAIMS.use_key,
         audience=asked.audience,
         method=asked.method,
         url=asked.url,
+        nonce=asked.nonce,
         now=datetime.now(UTC),
         jti=secrets.token_bytes(16),
-    )
+    ).sign(world.USE_KEY)
     return Proof(token=token(), proof=proof)
 
 

@@ -2,19 +2,16 @@
 # ruff: noqa: ANN401 - `changes` are of any type
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from credential import Keys, Requirements, Seen, obtain
-from credential.clients.aiohttp import proving
+from credential import Keys, Seen
 from credential.servers.aiohttp import CALLER, guard
 from credential.servers.gate import Gate
-from tests.credential.fake_attestor import FakeAttestor
-from tests.credential.world import AUDIENCE, ID, KEYS, NOW, REQUIRED, TOKEN, make_proof, make_token
+from tests.credential.world import ID, KEYS, NOW, REQUIRED, TOKEN, make_proof, make_token
 
 Client = TestClient[web.Request, web.Application]
 Serve = Callable[..., Any]
@@ -126,56 +123,3 @@ async def test_keys_may_be_fetched_anew() -> None:
         known.append(KEYS)
         async with client.post("/post", headers=headers()) as response:
             assert response.status == 200
-
-
-def lab_app(server_url: str) -> web.Application:
-    return make_app(
-        require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
-        base_url=server_url,
-        clock=lambda: datetime.now(UTC),
-    )
-
-
-async def test_both_middlewares_together(attestor: FakeAttestor, unused_tcp_port: int) -> None:
-    home = f"http://127.0.0.1:{unused_tcp_port}"
-    async with (
-        TestServer(lab_app(home), port=unused_tcp_port),
-        obtain(path=attestor.path) as identity,
-        ClientSession(middlewares=[proving(identity, audience=AUDIENCE, origin=home)]) as session,
-    ):
-        for _ in range(2):
-            async with session.post(f"{home}/post?a=b") as response:
-                assert (response.status, (await response.json())["id"]) == (200, ID)
-
-
-async def test_nothing_is_proven_elsewhere(
-    attestor: FakeAttestor, unused_tcp_port_factory: Callable[[], int]
-) -> None:
-    """A redirect to another server takes neither token nor proof along."""
-    ports = (unused_tcp_port_factory(), unused_tcp_port_factory())
-    home, elsewhere = (f"http://127.0.0.1:{port}" for port in ports)
-    heard = []
-
-    async def listen(request: web.Request) -> web.Response:
-        heard.append(request)
-        return web.Response()
-
-    other = web.Application()
-    other.router.add_post("/", listen)
-    async with (
-        TestServer(lab_app(home), port=ports[0]),
-        TestServer(other, port=ports[1]),
-        obtain(path=attestor.path) as identity,
-        ClientSession(middlewares=[proving(identity, audience=AUDIENCE, origin=home)]) as session,
-        session.post(f"{home}/away", params={"to": f"{elsewhere}/"}) as response,
-    ):
-        assert response.status == 200
-    assert len(heard) == 1
-    assert not set(HEADERS) & set(heard[0].headers)
-
-
-@pytest.mark.parametrize("origin", ["https://a.example/path", "payments", "https://a.example:x"])
-async def test_what_is_no_origin(origin: str, attestor: FakeAttestor) -> None:
-    async with obtain(path=attestor.path) as identity:
-        with pytest.raises(ValueError, match=r"expected|Port"):
-            proving(identity, audience=AUDIENCE, origin=origin)
