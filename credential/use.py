@@ -19,6 +19,11 @@ from credential.wit import CONTEXT_VALUE, LABEL, LEVELS, MOST_CONTEXT, MOST_SCOP
 TYPE = "procseal use 1"
 MOST_BYTES = 64 * 1024
 """Of a line; the longest that a token of 16 kB makes is shorter."""
+MEDIA_TYPE = "application/x-ndjson"
+"""Of lines on their way to the verifier, each with its end."""
+MOST_BATCH = 256
+MOST_BATCH_BYTES = 1 << 20
+"""Of the lines that travel together."""
 MOST_REASONS = 16
 MOST_TARGET = 2048
 ID_BYTES = 16
@@ -120,10 +125,15 @@ def encode(use: Use) -> str:
     return line
 
 
-def _to_line(use: Use) -> str:
+def to_members(use: Use) -> dict[str, object]:
+    """Return the members of the line but `type`, as JSON has them."""
     values = {one.name: getattr(use, one.name) for one in fields(use)}
-    told = {"type": TYPE, **values, "time": use.time.strftime(_TIME), "context": dict(use.context)}
-    return to_json(told).decode("ascii")
+    lists = {"reasons": list(use.reasons), "scopes": list(use.scopes)}
+    return {**values, **lists, "time": use.time.strftime(_TIME), "context": dict(use.context)}
+
+
+def _to_line(use: Use) -> str:
+    return to_json({"type": TYPE, **to_members(use)}).decode("ascii")
 
 
 def read(line: str) -> Use:
@@ -132,6 +142,16 @@ def read(line: str) -> Use:
     if _to_line(use) != line:
         raise Malformed(Reason.USE_MALFORMED, "a line has one form")
     return use
+
+
+def read_batch(body: bytes) -> tuple[Use, ...]:
+    """Return what the lines say that have travelled together; raise Malformed."""
+    if len(body) > MOST_BATCH_BYTES:
+        raise Malformed(Reason.USE_MALFORMED, f"expected at most {MOST_BATCH_BYTES} bytes")
+    *lines, rest = body.decode("latin-1").split("\n")
+    if rest or not 0 < len(lines) <= MOST_BATCH:
+        raise Malformed(Reason.USE_MALFORMED, f"expected 1 to {MOST_BATCH} lines with their ends")
+    return tuple(read(line) for line in lines)
 
 
 def _read(line: str) -> Use:

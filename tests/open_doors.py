@@ -99,7 +99,11 @@ def trusting(ca: Path) -> ssl.SSLContext:
 
 @contextmanager
 def open_doors(
-    service: Service, *, server: ssl.SSLContext | None = None, client: ssl.SSLContext | None = None
+    service: Service,
+    *,
+    server: ssl.SSLContext | None = None,
+    client: ssl.SSLContext | None = None,
+    port: int = 0,
 ) -> Iterator[Door]:
     """Open both doors until the end of the block."""
     loop = asyncio.new_event_loop()
@@ -111,7 +115,7 @@ def open_doors(
         for runner in runners:
             await runner.setup()
         await web.SockSite(runners[1], operators_socket(service.config.socket)).start()
-        await web.TCPSite(runners[0], "127.0.0.1", 0, ssl_context=server).start()
+        await web.TCPSite(runners[0], "127.0.0.1", port, ssl_context=server).start()
         return int(runners[0].addresses[0][1])
 
     async def stop() -> None:

@@ -26,6 +26,7 @@ DRAWERS: dict[str, set[str]] = {
     "credential/clients/httpx.py": {"httpx"},
     "credential/crypto.py": {"cryptography"},
     "credential/servers/aiohttp.py": {"aiohttp"},
+    "credential/servers/reports.py": {"aiohttp"},
     "credential/servers/status_lists.py": {"aiohttp"},
     "verifier/crypto.py": {"cryptography"},
     "verifier/http.py": {"aiohttp"},

@@ -27,7 +27,10 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from credential import Malformed as MalformedUse
 from credential.status import MEDIA_TYPE as STATUS_LIST
+from credential.use import MEDIA_TYPE as USE_LINES
+from credential.use import MOST_BATCH_BYTES, Use, read_batch
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrol, SignedMessage
 from evidence.shapes import Message
@@ -153,6 +156,8 @@ FORMS = (
         verb=lambda one, asker, form: one.report(asker, form["token"], _misuse(form)),
     ),
 )
+USES = "/v1/uses"
+"""POST, lines of a relying party's log (`credential.use`); protected as the forms are."""
 STATUS_LISTS = "/v1/status/{number:[0-9]{1,18}}"
 """GET, for everybody too: a status list tells nothing of whose its places are."""
 STATUS_CHANGES = "/v1/status-changes"
@@ -178,6 +183,7 @@ def make_app(service: Service) -> web.Application:
         app.router.add_get(path, _open_handler(service, answer))
     for form in FORMS:
         app.router.add_post(form.path, _form_handler(service, form, large))
+    app.router.add_post(USES, _uses_handler(service, large))
     app.router.add_get(STATUS_LISTS, _status_handler(service))
     listeners = Listeners(service)
     app.router.add_get(STATUS_CHANGES, listeners.handle)
@@ -226,6 +232,25 @@ def _form_handler(service: Service, form: Form, large: asyncio.Semaphore) -> Han
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
     return handle
+
+
+def _uses_handler(service: Service, large: asyncio.Semaphore) -> Handler:
+    parties = RelyingParties(service)
+
+    async def handle(request: web.Request) -> web.Response:
+        asker = _asker(request)
+        async with _body(request, USE_LINES, MOST_BATCH_BYTES, large) as body:
+            uses = await asyncio.to_thread(_uses, body)
+        return web.json_response(await asyncio.to_thread(parties.record, asker, uses))
+
+    return handle
+
+
+def _uses(body: bytes) -> tuple[Use, ...]:
+    try:
+        return read_batch(body)
+    except MalformedUse as error:
+        raise Malformed(str(error)) from error
 
 
 def _asker(request: web.Request) -> Asker:

@@ -32,12 +32,16 @@ class Kind(StrEnum):
     CREDENTIAL_SUSPENDED = "credential.suspended"
     CREDENTIAL_REINSTATED = "credential.reinstated"
     TOKEN_MISUSED = "token.misused"  # noqa: S105 - a kind, not a password
+    USE_ACCEPTED = "use.accepted"
+    USE_REFUSED = "use.refused"
+    """What a relying party has decided about one request, as it says."""
     POLICY_PUT = "policy.put"
     POLICY_REMOVED = "policy.removed"
     RELYING_PARTY_ADDED = "relying-party.added"
     RELYING_PARTY_REMOVED = "relying-party.removed"
 
 
+USES = (Kind.USE_ACCEPTED, Kind.USE_REFUSED)
 STATUS_CHANGES = (Kind.CREDENTIAL_REVOKED, Kind.CREDENTIAL_SUSPENDED, Kind.CREDENTIAL_REINSTATED)
 """What changes a status list."""
 

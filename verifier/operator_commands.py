@@ -72,6 +72,9 @@ def add_records(commands: Commands) -> None:
     ledger = commands.group("ledger", "every decision, issue and revocation")
     tail = ledger.add("tail", _ledger_tail, "print the last rows")
     tail.add_argument("-n", "--lines", type=int, default=20)
+    uses = ledger.add("uses", _ledger_uses, "print the last uses that relying parties reported")
+    uses.add_argument("-n", "--lines", type=int, default=20)
+    uses.add_argument("--of", default="", metavar="ID", help="of this SPIFFE ID alone")
     kept = ledger.add("evidence", _ledger_evidence, "write what a decision was made from")
     kept.add_argument("seq", type=int)
     kept.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
@@ -185,6 +188,15 @@ def _relying_party_remove(arguments: Arguments) -> int:
 def _ledger_tail(arguments: Arguments) -> int:
     rows = _ask(arguments, "ledger_tail", most=arguments.lines)
     return tell(arguments, rows, "seq", "time", "kind", "subject", "body")
+
+
+def _ledger_uses(arguments: Arguments) -> int:
+    rows = _ask(arguments, "ledger_uses", most=arguments.lines, subject=arguments.of)
+    columns = (
+        "seq", "time", "verdict", "reasons", "by", "method", "target", "subject", "node", "jti",
+        "parent", "job", "context", "grant",
+    )  # fmt: skip
+    return tell(arguments, rows, *columns)
 
 
 def _ledger_evidence(arguments: Arguments) -> int:

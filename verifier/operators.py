@@ -31,7 +31,7 @@ from verifier.consequences import (
     revoke_unfit,
     void_tokens,
 )
-from verifier.ledger import Cause, Entry, Kind
+from verifier.ledger import USES, Cause, Entry, Kind
 from verifier.policy import LEVELS, BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
@@ -270,6 +270,12 @@ class Operators:
             rows = transaction.ledger(most=_most(most), last=True)
             return [row.to_json() for row in rows]
 
+    def ledger_uses(self, most: int = 20, subject: str = "") -> list[Json]:
+        """Return the last uses, in order; with `subject`, a SPIFFE ID, those of its processes."""
+        with self._service.transaction() as transaction:
+            rows = transaction.ledger(most=_most(most), last=True, kinds=USES, subject=subject)
+            return [{"seq": row.seq, "subject": row.subject, **row.body} for row in rows]
+
     def ledger_evidence(self, seq: int) -> Json:
         """Return, base64, the file that the decision of this row can be judged again from."""
         with self._service.transaction() as transaction:
@@ -326,6 +332,7 @@ VERBS = (
     Operators.relying_party_remove,
     Operators.ledger,
     Operators.ledger_tail,
+    Operators.ledger_uses,
     Operators.ledger_evidence,
     Operators.status,
 )

@@ -6,6 +6,7 @@ the secret that it was given; of tokens for others it learns nothing.
 """
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -15,6 +16,7 @@ from credential import Malformed as MalformedToken
 from credential import Reason as TokenReason
 from credential import Refused as RefusedToken
 from credential.status import Status, StatusList
+from credential.use import Use, to_members
 from verifier.consequences import revoke_all
 from verifier.ledger import Cause, Entry, Kind
 from verifier.mint import status_list_uri
@@ -28,6 +30,7 @@ from verifier.store import (
     RelyingPartyRow,
     TokenRow,
     Transaction,
+    UseRow,
 )
 from verifier.workload import MOST_LIFETIME
 
@@ -124,6 +127,23 @@ class RelyingParties:
                 return {"revoked": False}
             return {"revoked": _revoke(transaction, held, Cause.MISUSED, party)}
 
+    def record(self, asker: Asker, uses: Sequence[Use]) -> Json:
+        """Write what a relying party has decided into the ledger: all of it, each line once.
+
+        It is that relying party's word. What the verifier adds is whether the token that a line
+        names is one that it has issued, to that identity on that node.
+        """
+        self._demand_known(asker)
+        with self._service.transaction() as transaction:
+            party = _party(transaction, asker)
+            if any(one.audience != party.audience for one in uses):
+                raise NotAllowed("relying-party.of-another-audience", party.name)
+            for one in uses:
+                if transaction.use(party.name, one.id) is None:
+                    seq = transaction.append(_use_entry(transaction, party, one))
+                    transaction.insert(UseRow(party=party.name, id=one.id, ledger=seq))
+        return {"recorded": len(uses)}
+
     def status_list(self, number: int) -> str | None:
         """Return the status list of this number as it is now, None where there is none."""
         service = self._service
@@ -173,6 +193,15 @@ def _party(transaction: Transaction, asker: Asker) -> RelyingPartyRow:
 
 def _is_for(party: RelyingPartyRow, held: _Held) -> bool:
     return party.audience in held.claims.procseal.audiences
+
+
+def _use_entry(transaction: Transaction, party: RelyingPartyRow, one: Use) -> Entry:
+    row = transaction.token(one.jti) if one.jti else None
+    is_ours = row is not None and (row.workload, row.node) == (one.subject, one.node)
+    said = {name: value for name, value in to_members(one).items() if name != "subject"}
+    kind = Kind.USE_ACCEPTED if one.is_accepted else Kind.USE_REFUSED
+    body = {**said, "by": party.name, "is_ours": is_ours}
+    return Entry(kind=kind, subject=one.subject, body=body)
 
 
 def _revoke(transaction: Transaction, held: _Held, cause: Cause, party: RelyingPartyRow) -> bool:

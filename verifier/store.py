@@ -32,12 +32,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from verifier import plain
 from verifier.config import Misconfigured
-from verifier.ledger import STATUS_CHANGES, Entry, Row, to_text
+from verifier.ledger import STATUS_CHANGES, Entry, Kind, Row, to_text
 from verifier.mint import Random, Slot, Token
 from verifier.node import Canary, Checkpoint, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 5
+SCHEMA = 6
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
@@ -287,6 +287,18 @@ class RelyingPartyRow(Base):
     added: Mapped[int]
 
 
+class UseRow(Base):
+    """A line that a relying party has reported. Never deleted: each is recorded once."""
+
+    __tablename__ = "uses"
+    party: Mapped[str] = mapped_column(primary_key=True)
+    """Name of the relying party."""
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The line's."""
+    ledger: Mapped[int]
+    """Number of its row."""
+
+
 class DocumentRow(Base):
     """A policy document and the policy versions in which it counted. Never deleted."""
 
@@ -528,6 +540,10 @@ class Transaction:
         """Return all of them by name."""
         return self._session.scalars(select(RelyingPartyRow).order_by(RelyingPartyRow.name)).all()
 
+    def use(self, party: str, id_: str) -> UseRow | None:
+        """Return what is known of a line that this relying party has reported."""
+        return self._session.get(UseRow, (party, id_))
+
     # Policy
 
     def policy_version(self) -> int:
@@ -566,9 +582,24 @@ class Transaction:
         self._session.flush()
         return row.seq
 
-    def ledger(self, *, after: int = 0, most: int = 0, last: bool = False) -> Sequence[Row]:
-        """Return rows in order: the first `most` after `after`, or the `last` of them."""
+    def ledger(
+        self,
+        *,
+        after: int = 0,
+        most: int = 0,
+        last: bool = False,
+        kinds: Sequence[Kind] = (),
+        subject: str = "",
+    ) -> Sequence[Row]:
+        """Return rows in order: the first `most` after `after`, or the `last` of them.
+
+        With `kinds` or `subject`, those alone.
+        """
         query = select(LedgerRow).where(LedgerRow.seq > after)
+        if kinds:
+            query = query.where(LedgerRow.kind.in_([str(one) for one in kinds]))
+        if subject:
+            query = query.where(LedgerRow.subject == subject)
         query = query.order_by(LedgerRow.seq.desc() if last else LedgerRow.seq)
         rows = self._session.scalars(query.limit(most) if most else query).all()
         read = [

@@ -1,0 +1,152 @@
+"""Lines of the log for the verifier's ledger: on disk first, and then sent until they are there.
+
+reports = Reports(Verifier(url, tls=tls, name="ledger", secret=secret), Path("uses.sqlite"))
+gate = Gate(..., reports=reports)
+"""
+
+import asyncio
+import json
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
+
+from credential.reasons import Reason, Refused
+from credential.servers.verifier import FETCH_SECONDS, FIRST_PAUSE, LONGEST_PAUSE, Verifier
+from credential.spool import MOST_LINES, Batch, Spool
+from credential.use import MEDIA_TYPE, MOST_BATCH, MOST_BATCH_BYTES, Use
+
+GATHER_SECONDS = 0.5
+"""How long lines gather before they are sent together."""
+LOOK_SECONDS = 30
+"""How often the spool is looked at for what another process has left there."""
+MOST_REFUSED_PER_HOUR = 1_000
+"""Refused requests that are reported: strangers fill neither the spool nor the ledger. The others
+are in this server's own log."""
+
+T = TypeVar("T")
+
+log = logging.getLogger("credential")
+
+
+class Reports:
+    """A relying party's way to the ledger; each value belongs to one gate."""
+
+    def __init__(self, verifier: Verifier, spool: Path, *, most: int = MOST_LINES) -> None:
+        self._verifier = verifier
+        self._path = spool
+        self._most = most
+        self._spool: Spool | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._added = asyncio.Event()
+        self._refused: tuple[datetime | None, int] = (None, 0)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Send what waits until the end of the block; what is left then waits for the next one."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._spool = await self._in_thread(lambda: Spool(self._path, most=self._most))
+        sending = asyncio.create_task(self._send_for_ever())
+        try:
+            yield
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            spool, self._spool = self._spool, None
+            await self._in_thread(spool.close)
+            self._thread.shutdown()
+
+    async def keep(self, one: Use) -> None:
+        """Return once the line is on disk; raise Refused if it is not and has to be.
+
+        What has to be is the line of a request that is let in. Of the others as many are kept as
+        there is room for.
+        """
+        spool = self._spool
+        if spool is None:
+            raise Refused.because(Reason.USE_SPOOL, "the gate is not open")
+        if not one.is_accepted and not self._has_room_for_refused(one.time):
+            return
+        try:
+            await self._in_thread(lambda: spool.add(one))
+        except (sqlite3.Error, OSError) as error:
+            log.exception("%s: a line could not be kept", self._path)
+            raise Refused.because(Reason.USE_SPOOL, "see this server's log") from error
+        except Refused:
+            if one.is_accepted:
+                raise
+            return
+        self._added.set()
+
+    def _has_room_for_refused(self, now: datetime) -> bool:
+        hour = now.replace(minute=0, second=0)
+        count = self._refused[1] + 1 if self._refused[0] == hour else 1
+        self._refused = hour, count
+        return count <= MOST_REFUSED_PER_HOUR
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Do what waits for the disk where nobody else waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    async def _send_for_ever(self) -> None:
+        pause = FIRST_PAUSE
+        timeout = ClientTimeout(total=FETCH_SECONDS)
+        async with ClientSession(timeout=timeout, trust_env=False) as session:
+            while True:
+                try:
+                    is_all = await self._send(session)
+                except (TimeoutError, ClientError, OSError, ValueError) as error:
+                    log.warning("lines wait for the verifier: %s: %s", type(error).__name__, error)
+                except Exception:
+                    log.exception("lines wait for the verifier")
+                else:
+                    pause = FIRST_PAUSE
+                    if is_all:
+                        await self._gather()
+                    continue
+                await asyncio.sleep(pause.total_seconds())
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _gather(self) -> None:
+        """Wait for a line, and for those that come right after it."""
+        try:
+            await asyncio.wait_for(self._added.wait(), LOOK_SECONDS)
+        except TimeoutError:
+            return
+        await asyncio.sleep(GATHER_SECONDS)
+
+    async def _send(self, session: ClientSession) -> bool:
+        """Send the lines that wait longest; say whether none was left to send."""
+        spool = self._spool
+        assert spool is not None
+        self._added.clear()
+        batch = await self._in_thread(
+            lambda: spool.first(most=MOST_BATCH, most_bytes=MOST_BATCH_BYTES)
+        )
+        if batch is None:
+            return True
+        await self._post(session, batch)
+        await self._in_thread(lambda: spool.remove(batch))
+        return False
+
+    async def _post(self, session: ClientSession, batch: Batch) -> None:
+        """Return once the verifier has said that all of these are in its ledger."""
+        proof = encode_basic_auth(self._verifier.name, self._verifier.secret)
+        async with session.post(
+            self._verifier.at("/v1/uses"),
+            data="".join(f"{line}\n" for line in batch.lines).encode("ascii"),
+            headers={"Content-Type": MEDIA_TYPE, "Authorization": proof},
+            ssl=self._verifier.tls,
+            allow_redirects=False,
+        ) as response:
+            body = await response.content.read(4096)
+            if response.status != 200:  # noqa: PLR2004 - OK
+                raise ValueError(f"{response.status} {body!a}")
+            if json.loads(body) != {"recorded": len(batch.lines)}:
+                raise ValueError(f"expected a receipt for {len(batch.lines)} lines, got {body!a}")
