@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from credential import dpop, nonces, wit, wpt
 from credential.dpop import DPoP
+from credential.introspection import Introspected
 from credential.keys import Keys
 from credential.members import numeric_date
 from credential.reasons import Finding, Reason, Refused
@@ -30,6 +31,9 @@ class StatusLists(Protocol):
         """Return the list, None where none was ever read."""
 
 
+Statuses = StatusLists | Introspected | Literal["unchecked"]
+
+
 def check(  # noqa: PLR0913  (each is something that only the caller knows)
     token: str,
     proof: str | DPoP | None,
@@ -40,25 +44,26 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     url: str,
     now: datetime,
     seen: ReplayStore,
-    status: StatusLists | Literal["unchecked"],
+    status: Statuses,
 ) -> Claims:
     """Return the claims of the process that made this request, or raise Malformed or Refused.
 
     `url` is the request's URL as this relying party's clients know it, not as the request's headers
     say. `proof` is a WPT, or a DPoP proof with the nonces that this server gives out. `now` knows
-    its time zone. `status` has the verifier's status lists; `"unchecked"` takes a token for as long
-    as it says itself, minutes, whatever has become of the process.
+    its time zone. `status` has the verifier's status lists, or its answer about this token;
+    `"unchecked"` takes a token for as long as it says itself, minutes, whatever has become of the
+    process.
 
     Returning means:
 
     1. One of `keys` has signed the token, and speaks for its trust domain.
     2. The token is of now and meets each of the requirements, and its status list, of one of
-       `keys` and of now, says that it is valid.
+       `keys` and of now, says that it is valid, or the verifier's answer of now does.
     3. The proof is signed by the key that the token names, for this token, this method and URL,
        at most 60 seconds ago (and SKEW), and was not let in before; a WPT is for this audience,
        a DPoP proof has a nonce of this server's and of now.
 
-    It does not say that the token has not been revoked since the status list was made, that
+    It does not say that the token has not been revoked since that list or answer was made, that
     headers and body are the process's, or what the process may do: the application looks at the
     claims' `id` and `procseal.scopes`.
     """
@@ -69,7 +74,7 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
         [
             *require.judge(claims, now),
             *_judge_times(claims, now),
-            *_judge_status(claims.status, status, require.max_status_age, now),
+            *_judge_status(claims.status, token, status, require.max_status_age, now),
         ]
     )  # (2)
     found = _read_proof(proof, claims.use_key)
@@ -116,13 +121,38 @@ def _judge_times(claims: Claims, now: datetime) -> Iterator[Finding]:
 
 
 def _judge_status(
-    place: Place, lists: StatusLists | Literal["unchecked"], max_age: timedelta, now: datetime
+    place: Place, token: str, status: Statuses, max_age: timedelta, now: datetime
 ) -> Iterator[Finding]:
-    if isinstance(lists, str):
-        if lists != "unchecked":
-            raise ValueError('expected status lists, or "unchecked"')
-        return
-    found = lists.get(place.uri)
+    if isinstance(status, str):
+        if status != "unchecked":
+            raise ValueError('expected status lists, an answer, or "unchecked"')
+    elif isinstance(status, Introspected):
+        yield from _judge_answer(status, token, max_age, now)
+    else:
+        yield from _judge_list(place, status.get(place.uri), max_age, now)
+
+
+def _judge_answer(
+    found: Introspected, token: str, max_age: timedelta, now: datetime
+) -> Iterator[Finding]:
+    if found.token != token:
+        yield Finding(reason=Reason.INTROSPECTION_OTHER, what="token", expected="this one")
+    elif now - found.asked > max_age:
+        yield Finding(
+            reason=Reason.INTROSPECTION_OLD,
+            what="answer",
+            expected=f"at most {max_age} old",
+            found=f"of {found.asked.isoformat()}",
+        )
+    elif now < found.asked - SKEW:
+        yield _early(Reason.INTROSPECTION_EARLY, found.asked, now)
+    elif not found.is_active:
+        yield Finding(reason=Reason.TOKEN_INACTIVE, what="active", expected="true", found="false")
+
+
+def _judge_list(
+    place: Place, found: StatusList | None, max_age: timedelta, now: datetime
+) -> Iterator[Finding]:
     if found is None:
         yield Finding(reason=Reason.STATUS_MISSING, what=place.uri, expected="a status list")
         return

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     TOKEN_LABEL = "token.label-missing"  # noqa: S105
     TOKEN_CONTEXT = "token.context-missing"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    TOKEN_INACTIVE = "token.not-active"  # noqa: S105
     TOKEN_SUSPENDED = "token.suspended"  # noqa: S105
 
     STATUS_MALFORMED = "status.malformed"
@@ -45,6 +46,12 @@ class Reason(StrEnum):
     STATUS_EARLY = "status.list-early"
     STATUS_INDEX = "status.index-out-of-range"
     STATUS_UNKNOWN = "status.value-unknown"
+
+    INTROSPECTION_MALFORMED = "introspection.malformed"
+    INTROSPECTION_OTHER = "introspection.of-another-token"
+    INTROSPECTION_OLD = "introspection.too-old"
+    INTROSPECTION_EARLY = "introspection.early"
+    INTROSPECTION_UNANSWERED = "introspection.unanswered"
 
     PROOF_MISSING = "proof.missing"
     PROOF_MALFORMED = "proof.malformed"
@@ -64,6 +71,7 @@ class Reason(StrEnum):
     PROOF_REPLAYED = "proof.replayed"
     PROOF_STORE_FULL = "proof.replay-store-full"
 
+    REQUEST_NOT_HTTP = "request.not-http"
     REQUEST_NOT_JUDGED = "request.not-judged"
     USE_MALFORMED = "use.malformed"
     USE_VERSION = "use.version-unknown"

@@ -26,8 +26,10 @@ DRAWERS: dict[str, set[str]] = {
     "credential/clients/httpx.py": {"httpx"},
     "credential/crypto.py": {"cryptography"},
     "credential/servers/aiohttp.py": {"aiohttp"},
+    "credential/servers/introspection.py": {"aiohttp"},
     "credential/servers/reports.py": {"aiohttp"},
     "credential/servers/status_lists.py": {"aiohttp"},
+    "credential/servers/verifier.py": {"aiohttp"},
     "verifier/crypto.py": {"cryptography"},
     "verifier/http.py": {"aiohttp"},
     "verifier/listeners.py": {"aiohttp", "aiohttp_sse"},
@@ -39,9 +41,9 @@ DRAWERS: dict[str, set[str]] = {
 PURE = {
     "evidence": sorted(path.stem for path in (ROOT / "evidence").glob("*.py")),
     "credential": [
-        "base64url", "caller", "check", "crypto", "dpop", "grant", "jws", "keys", "local",
-        "members", "nonces", "presentation", "reasons", "requirements", "seen", "status", "use",
-        "wit", "wpt",
+        "base64url", "caller", "check", "crypto", "dpop", "grant", "introspection", "jws", "keys",
+        "local", "members", "nonces", "presentation", "reasons", "requirements", "seen", "status",
+        "use", "wit", "wpt",
     ],
     "verifier": [
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",

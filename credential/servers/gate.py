@@ -11,25 +11,28 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Literal, Protocol
 
 from credential import base64url, dpop, use, wit, wpt
 from credential.caller import Caller
-from credential.check import check
+from credential.check import Statuses, check
 from credential.keys import Keys
 from credential.nonces import KEY_BYTES, Nonces
 from credential.presentation import CHALLENGE, presented, wants_nonce
 from credential.reasons import Finding, Malformed, Reason, Refused
 from credential.requirements import Requirements
 from credential.seen import ReplayStore, Seen
+from credential.servers.introspection import Introspection
 from credential.servers.status_lists import StatusLists
+from credential.servers.verifier import utc_now
 from credential.use import Use
 from credential.wit import Claims
 
 _BUSY = {
     Reason.PROOF_STORE_FULL, Reason.USE_SPOOL_FULL, Reason.USE_SPOOL, Reason.REQUEST_NOT_JUDGED,
+    Reason.INTROSPECTION_UNANSWERED,
 }  # fmt: skip
 """Reasons that are this server's trouble and not the client's."""
 
@@ -88,7 +91,7 @@ class Gate:
         *,
         keys: Keys | Callable[[], Keys],
         require: Requirements,
-        status: StatusLists | Literal["unchecked"],
+        status: StatusLists | Introspection | Literal["unchecked"],
         base_url: str | None = None,
         seen: ReplayStore | None = None,
         nonces: Nonces | None = None,
@@ -104,21 +107,20 @@ class Gate:
         self._nonces = Nonces(secrets.token_bytes(KEY_BYTES)) if nonces is None else nonces
         self._reports = reports
         self._log = to_stderr if log is None else log
-        self._clock = _utc_now if clock is None else clock
+        self._clock = utc_now if clock is None else clock
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold what the gate needs while its server serves."""
         async with AsyncExitStack() as stack:
-            if isinstance(self._status, StatusLists):
-                await stack.enter_async_context(self._status.open())
-            if self._reports is not None:
-                await stack.enter_async_context(self._reports.open())
+            for one in (self._status, self._reports):
+                if one is not None and not isinstance(one, str):
+                    await stack.enter_async_context(one.open())
             yield
 
     async def admit(self, request: Request) -> Caller | Refusal:
         """Say who makes this request, or why it is not let in; the line is written by then."""
-        id_ = base64url.encode(secrets.token_bytes(use.ID_BYTES))
+        id_ = _new_id()
         claims: Claims | None = None
         try:
             claims = await self._judge(request)
@@ -135,10 +137,14 @@ class Gate:
         assert refused is not None
         return _refusal(refused, id_, nonce=self._nonces.at(self._clock()))
 
+    async def turn_away(self, request: Request, reason: Reason, what: str) -> None:
+        """Write the line of what is let in by nobody, whoever asks."""
+        refused = Refused.because(reason, what)
+        await self._record(_new_id(), request, self._signed_claims(request), refused)
+
     async def _judge(self, request: Request) -> Claims:
         found = presented(request.values_of, nonces=self._nonces)
-        if isinstance(self._status, StatusLists):
-            await self._status.freshen(found.token)
+        status = await self._status_of(found.token)
         return check(
             found.token,
             found.proof,
@@ -148,8 +154,21 @@ class Gate:
             url=self._base + _path(request),
             now=self._clock(),
             seen=self._seen,
-            status=self._status,
+            status=status,
         )
+
+    async def _status_of(self, token: str) -> Statuses:
+        """Return what there is to know about the status of a token that the verifier has signed."""
+        if isinstance(self._status, StatusLists):
+            await self._status.freshen(token)
+        if not isinstance(self._status, Introspection):
+            return self._status
+        wit.read(token, self._keys_of_now())
+        try:
+            return await self._status.ask(token)
+        except OSError as error:
+            log.warning("introspection: %s", error)
+            raise Refused.because(Reason.INTROSPECTION_UNANSWERED, "the verifier") from error
 
     def _signed_claims(self, request: Request) -> Claims | None:
         """Return what the token of a refused request says, if the verifier has signed it."""
@@ -197,8 +216,8 @@ def to_stderr(line: str) -> None:
     sys.stderr.flush()
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+def _new_id() -> str:
+    return base64url.encode(secrets.token_bytes(use.ID_BYTES))
 
 
 def _path(request: Request) -> str:

@@ -15,10 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
+from aiohttp import ClientSession, encode_basic_auth
 
 from credential.reasons import Reason, Refused
-from credential.servers.verifier import FETCH_SECONDS, FIRST_PAUSE, LONGEST_PAUSE, Verifier
+from credential.servers.verifier import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Verifier,
+    session,
+    whole_body,
+)
 from credential.spool import MOST_LINES, Batch, Spool
 from credential.use import MEDIA_TYPE, MOST_BATCH, MOST_BATCH_BYTES, Use
 
@@ -26,6 +32,7 @@ GATHER_SECONDS = 0.5
 """How long lines gather before they are sent together."""
 LOOK_SECONDS = 30
 """How often the spool is looked at for what another process has left there."""
+MOST_RECEIPT_BYTES = 4096
 MOST_REFUSED_PER_HOUR = 1_000
 """Refused requests that are reported: strangers fill neither the spool nor the ledger. The others
 are in this server's own log."""
@@ -96,12 +103,11 @@ class Reports:
 
     async def _send_for_ever(self) -> None:
         pause = FIRST_PAUSE
-        timeout = ClientTimeout(total=FETCH_SECONDS)
-        async with ClientSession(timeout=timeout, trust_env=False) as session:
+        async with session() as opened:
             while True:
                 try:
-                    is_all = await self._send(session)
-                except (TimeoutError, ClientError, OSError, ValueError) as error:
+                    is_all = await self._send(opened)
+                except (OSError, ValueError) as error:
                     log.warning("lines wait for the verifier: %s: %s", type(error).__name__, error)
                 except Exception:
                     log.exception("lines wait for the verifier")
@@ -121,7 +127,7 @@ class Reports:
             return
         await asyncio.sleep(GATHER_SECONDS)
 
-    async def _send(self, session: ClientSession) -> bool:
+    async def _send(self, opened: ClientSession) -> bool:
         """Send the lines that wait longest; say whether none was left to send."""
         spool = self._spool
         assert spool is not None
@@ -131,22 +137,20 @@ class Reports:
         )
         if batch is None:
             return True
-        await self._post(session, batch)
+        await self._post(opened, batch)
         await self._in_thread(lambda: spool.remove(batch))
         return False
 
-    async def _post(self, session: ClientSession, batch: Batch) -> None:
+    async def _post(self, opened: ClientSession, batch: Batch) -> None:
         """Return once the verifier has said that all of these are in its ledger."""
         proof = encode_basic_auth(self._verifier.name, self._verifier.secret)
-        async with session.post(
+        request = opened.post(
             self._verifier.at("/v1/uses"),
             data="".join(f"{line}\n" for line in batch.lines).encode("ascii"),
             headers={"Content-Type": MEDIA_TYPE, "Authorization": proof},
             ssl=self._verifier.tls,
             allow_redirects=False,
-        ) as response:
-            body = await response.content.read(4096)
-            if response.status != 200:  # noqa: PLR2004 - OK
-                raise ValueError(f"{response.status} {body!a}")
-            if json.loads(body) != {"recorded": len(batch.lines)}:
-                raise ValueError(f"expected a receipt for {len(batch.lines)} lines, got {body!a}")
+        )
+        body = await whole_body(request, most_bytes=MOST_RECEIPT_BYTES)
+        if json.loads(body) != {"recorded": len(batch.lines)}:
+            raise ValueError(f"expected a receipt for {len(batch.lines)} lines, got {body!a}")

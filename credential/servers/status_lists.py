@@ -16,7 +16,15 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from credential import status, wit
 from credential.keys import Keys
 from credential.reasons import Malformed, Refused
-from credential.servers.verifier import FETCH_SECONDS, FIRST_PAUSE, LONGEST_PAUSE, Verifier
+from credential.servers.verifier import (
+    FETCH_SECONDS,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Verifier,
+    session,
+    utc_now,
+    whole_body,
+)
 from credential.status import StatusList
 
 MOST_LISTS = 64
@@ -27,10 +35,6 @@ LISTEN_SECONDS = 60
 _AT_ONCE = datetime.min.replace(tzinfo=UTC)
 
 log = logging.getLogger("credential")
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -56,7 +60,7 @@ class StatusLists:
         verifier: Verifier,
         *,
         keys: Keys | Callable[[], Keys],
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._place = re.compile(re.escape(verifier.url) + r"(/v1/status/[0-9]{1,18})")
         self._verifier = verifier
@@ -68,14 +72,15 @@ class StatusLists:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold a session, and listen, until the end of the block."""
-        timeout = ClientTimeout(total=FETCH_SECONDS)
-        async with ClientSession(timeout=timeout, trust_env=False) as self._session:
-            listening = asyncio.create_task(self._listen(self._session))
+        async with session() as opened:
+            self._session = opened
+            listening = asyncio.create_task(self._listen(opened))
             try:
                 yield
             finally:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
+                self._session = None
 
     def get(self, uri: str, /) -> StatusList | None:
         """Return the newest list that was fetched."""
@@ -99,13 +104,13 @@ class StatusLists:
             if now >= kept.next_try:
                 await self._fetch(self._verifier.at(place[1]), kept, now)
 
-    async def _listen(self, session: ClientSession) -> None:
+    async def _listen(self, opened: ClientSession) -> None:
         """Fetch the lists that the verifier names, all of them after every beginning."""
         url, pause = self._verifier.at("/v1/status-changes"), FIRST_PAUSE
         patience = ClientTimeout(total=None, sock_connect=FETCH_SECONDS, sock_read=LISTEN_SECONDS)
         while True:
             try:
-                async with session.get(
+                async with opened.get(
                     url, ssl=self._verifier.tls, timeout=patience, allow_redirects=False
                 ) as response:
                     response.raise_for_status()
@@ -131,19 +136,16 @@ class StatusLists:
 
     async def _fetch(self, url: str, kept: _Kept, now: datetime) -> None:
         assert self._session is not None, "the lists are open"
+        request = self._session.get(
+            url,
+            headers={"Accept": status.MEDIA_TYPE},
+            ssl=self._verifier.tls,
+            allow_redirects=False,
+        )
         try:
-            async with self._session.get(
-                url,
-                headers={"Accept": status.MEDIA_TYPE},
-                ssl=self._verifier.tls,
-                allow_redirects=False,
-            ) as response:
-                response.raise_for_status()
-                body = await response.content.read(status.MOST_BYTES + 1)
-                while not response.content.at_eof() and len(body) <= status.MOST_BYTES:
-                    body += await response.content.read(status.MOST_BYTES + 1)
+            body = await whole_body(request, most_bytes=status.MOST_BYTES)
             found = status.read(body.decode("latin-1"), _now_of(self._keys))
-        except (TimeoutError, ClientError, OSError, Malformed, Refused) as error:
+        except (OSError, Malformed, Refused) as error:
             log.warning("%s: no newer status list: %s: %s", url, type(error).__name__, error)
             kept.next_try = now + kept.pause
             kept.pause = min(2 * kept.pause, LONGEST_PAUSE)

@@ -1,7 +1,11 @@
 """Where the verifier is, and who this relying party is to it."""
 
 import ssl
-from datetime import timedelta
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 
 FETCH_SECONDS = 5
 """How long the verifier may take for one answer; a request waits for it at most once."""
@@ -36,3 +40,32 @@ class Verifier:
     def at(self, path: str) -> str:
         """Return the URL of a path of the verifier's."""
         return self._reached_at + path
+
+
+def session() -> ClientSession:
+    """Return a session for questions to the verifier: no proxy, and little patience."""
+    return ClientSession(timeout=ClientTimeout(total=FETCH_SECONDS), trust_env=False)
+
+
+async def whole_body(
+    request: AbstractAsyncContextManager[ClientResponse], *, most_bytes: int
+) -> bytes:
+    """Return the body of a good answer, one byte too many of one that is too long.
+
+    Raise OSError where there is no good answer.
+    """
+    try:
+        async with request as response:
+            if response.status != HTTPStatus.OK:
+                raise OSError(f"{response.url}: {response.status}")
+            body = b""
+            while len(body) <= most_bytes and not response.content.at_eof():
+                body += await response.content.read(most_bytes + 1 - len(body))
+            return body
+    except (TimeoutError, ClientError) as error:
+        raise OSError(f"no answer: {type(error).__name__}: {error}") from error
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)

@@ -17,8 +17,10 @@ from tests.credential.world import (
     KEYS,
     NOW,
     OTHER_KEY,
+    PROCSEAL,
     TOKEN,
     URL,
+    make_dpop,
     make_list,
     make_proof,
     make_token,
@@ -54,7 +56,7 @@ def verify(tmp_path: Path) -> Verify:
 
 def test_accepted_is_0(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify() == 0
-    assert capsys.readouterr().out.startswith(f"accepted  {ID}\n  level       L2\n")
+    assert capsys.readouterr().out.startswith(f"accepted  {ID}\n  level           L2\n")
     assert verify("--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["verdict"], told["id"], told["scopes"]) == ("accepted", ID, ["post"])
@@ -75,6 +77,45 @@ def test_lab_has_to_be_allowed(verify: Verify) -> None:
     proof = make_proof(token)
     assert verify("--minimum", "lab", token=token, proof=proof) == 1
     assert verify("--minimum", "lab", "--allow-lab", token=token, proof=proof) == 0
+
+
+@pytest.mark.parametrize(
+    ("met", "broken", "reason"),
+    [
+        (("--binding", "attached"), ("--binding", "launched"), "token.of-another-binding"),
+        (("--scope", "post"), ("--scope", "post", "--scope", "void"), "token.scope-missing"),
+        (
+            ("--executable", PROCSEAL.executable, "--executable", "sha256:" + "00" * 32),
+            ("--executable", "sha256:" + "00" * 32),
+            "token.of-another-executable",
+        ),
+        (("--label", "zone=eu-1"), ("--label", "zone=eu-2"), "token.label-missing"),
+        (("--context", "session=17"), ("--context", "ticket"), "token.context-missing"),
+        (
+            ("--max-evidence-age", "60", "--at", "2026-11-24T12:01:00"),
+            ("--max-evidence-age", "59", "--at", "2026-11-24T12:01:00"),
+            "token.evidence-too-old",
+        ),
+    ],
+)
+def test_each_demand(
+    met: tuple[str, ...],
+    broken: tuple[str, ...],
+    reason: str,
+    verify: Verify,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert verify(*met) == 0
+    capsys.readouterr()
+    assert verify(*broken, "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [finding["reason"] for finding in told["findings"]] == [reason]
+
+
+def test_a_dpop_proof(verify: Verify) -> None:
+    assert verify("--dpop", proof=make_dpop().proof) == 0
+    assert verify("--dpop", proof=make_proof()) == 2
+    assert verify("--dpop", "--method", "GET", proof=make_dpop().proof) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,7 +144,25 @@ def test_malformed_keys_are_2(verify: Verify) -> None:
     assert verify(keys='{"keys": []}') == 2
 
 
-@pytest.mark.parametrize("more", [("--minimum", "L9"), ("--at", "noon"), ("--nonsense",)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--minimum", "L9"),
+        ("--at", "noon"),
+        ("--nonsense",),
+        ("--binding", "started"),
+        ("--scope", "two words"),
+        ("--executable", "3f"),
+        ("--label", "zone"),
+        ("--context", ""),
+        ("--max-evidence-age", "0"),
+        ("--max-status-age", "-1"),
+        ("--audience", ""),
+        ("--keys", "http://verifier.example.org/v1/keys"),
+        ("--keys", "ftp://localhost/keys"),
+        ("--status", "http://verifier.example.org/v1/status/1"),
+    ],
+)
 def test_misused_is_2(more: tuple[str, ...], verify: Verify) -> None:
     with pytest.raises(SystemExit) as exit_:
         verify(*more)
