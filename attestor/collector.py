@@ -170,9 +170,12 @@ class Collector:
         core = Wanted(node=self.machine.node, core=subject.core.encode())
         answer = await self._ask("/v1/wanted", core, WantedAnswer)
         subject.needs_canary = answer.wants_canary
-        key = await self.tpm.run(lambda tpm: tpm.create_process_key(subject.core_hash))
-        subject.own_secrets().process_key = key
-        subject.key_name = key.name
+        may_sign = subject.core.proof_key == "tpm"
+        subject.take_key(
+            await self.tpm.run(
+                lambda tpm: tpm.create_process_key(subject.core_hash, may_sign=may_sign)
+            )
+        )
 
     async def judge(self, subject: Subject) -> None:
         """Return when a prepared process has its credential; raise Refused when it gets none."""

@@ -11,6 +11,7 @@ attached                                          launched
 """
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import secrets
@@ -33,7 +34,7 @@ from attestor.subject import CHANGED, EXECUTED, Met, Started, Subject, is_same_p
 from attestor.tpm import TpmFailed
 from attestor.watch import OnEnd, Watch, cause_of_end
 from attestor.worker import Worker
-from credential import Malformed, Refused, local
+from credential import Malformed, Refused, base64url, crypto, jws, local
 from evidence.modules import digest_of
 from evidence.process import Look, Purpose
 
@@ -299,12 +300,29 @@ async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:
         look=look,
         glance=glance,
         identity=message.id,
+        proof_key=message.proof_key or "attestor",
+        use_key=_own_use_key(message, peer),
         purpose=Purpose(audience=message.audience, scopes=message.scope, context=message.context),
         started=opening.started,
         user=user,
     )
     machine = services.collector.machine
     return Subject(met, node=machine.node, instance=machine.instance.digest)
+
+
+def _own_use_key(message: local.Obtain, peer: Peer) -> bytes:
+    """Return the point of the key that the process holds itself, nothing where it does not."""
+    if message.proof_key != "process":
+        if message.use_key or message.signature:
+            raise refuse(Local.USE_KEY, peer.label, expected="no use key but of proof_key process")
+        return b""
+    try:
+        point, signature = (base64url.decode(one) for one in (message.use_key, message.signature))
+    except ValueError as error:
+        raise refuse(Local.USE_KEY, peer.label, found=str(error)) from error
+    if not crypto.is_signed(point, local.use_key_statement(message.nonce), signature):
+        raise refuse(Local.USE_KEY, peer.label, expected="its signature over the nonce")
+    return point
 
 
 @asynccontextmanager
@@ -362,14 +380,34 @@ async def _answer(channel: Channel, services: Services, subject: Subject) -> boo
 async def _reply(message: local.Message, services: Services, subject: Subject) -> local.Message:
     match message:
         case local.Prove():
+            if subject.core.proof_key == "process":
+                raise refuse(Local.USE_KEY_ELSEWHERE, subject.label)
             async with _deadline(PROVE_SECONDS):
                 await _look_again(services, subject)
-            proof = subject.compose(message).sign(subject.own_secrets().use_key)
+                unsigned = subject.compose(message)
+                proof = await _sign(unsigned, services, subject)
             return local.Proof(token=subject.token, proof=proof)
         case local.Token():
             return _credential(subject)
         case _:
             raise refuse(Local.UNEXPECTED, subject.label, found=message.VERB)
+
+
+async def _sign(unsigned: jws.Unsigned, services: Services, subject: Subject) -> str:
+    """Return the proof, signed in memory or, one operation each, by the TPM."""
+    own = subject.own_secrets()
+    if own.use_key is not None:
+        return unsigned.sign(own.use_key)
+    key = own.process_key
+    assert key is not None
+    digest = hashlib.sha256(unsigned.text.encode()).digest()
+    try:
+        async with services.admission.proof_turn(subject.peer.uid):
+            signature = await services.collector.tpm.run(lambda tpm: tpm.sign(key, digest))
+    except TpmFailed as error:
+        raise refuse(Local.TPM, subject.label, found=str(error)) from error
+    subject.current(datetime.now(UTC))  # it may have ended while the TPM worked
+    return unsigned.signed(signature)
 
 
 async def _look_again(services: Services, subject: Subject) -> None:

@@ -10,6 +10,8 @@ class Local(StrEnum):
 
     NOT_FROM_PROCESS = "local.message-not-from-the-process"
     NONCE = "local.nonce-wrong"
+    USE_KEY = "local.use-key-not-proven"
+    USE_KEY_ELSEWHERE = "local.use-key-not-ours"
     DESCRIPTOR_MISSING = "local.descriptor-missing"
     NAMESPACE = "local.pid-namespace-not-trusted"
     TOO_MANY = "local.too-many"

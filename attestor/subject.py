@@ -78,9 +78,10 @@ class Chain:
 class Secrets:
     """What is forgotten first."""
 
-    use_key: crypto.PrivateKey = field(repr=False)
+    use_key: crypto.PrivateKey | None = field(repr=False)
+    """None where the TPM or the process signs."""
     process_key: ProcessKey | None = field(default=None, repr=False)
-    """Until the first token is open."""
+    """Until the first token is open, or for good where it signs."""
     chain: Chain | None = None
 
 
@@ -114,6 +115,10 @@ class Met:
     identity: str
     """The SPIFFE ID wanted, or nothing."""
     purpose: Purpose
+    proof_key: str
+    """One of `evidence.process.PROOF_KEYS`."""
+    use_key: bytes
+    """The point of a key that the process holds itself; else empty."""
     started: Started | None
     """How, if we have."""
     user: str
@@ -130,8 +135,10 @@ class Subject:
         """The look that the verifier judged last, or will judge first."""
         self.glance = met.glance
         """Of the same moment."""
-        self.secrets: Secrets | None = Secrets(crypto.generate())
-        self.core = core_record(met, self.secrets.use_key, node=node, instance=instance)
+        own = crypto.generate() if met.proof_key == "attestor" else None
+        self.secrets: Secrets | None = Secrets(own)
+        point = met.use_key if own is None else crypto.point_of(own)
+        self.core = core_record(met, point, node=node, instance=instance)
         self.core_hash = self.core.digest()
         self.modules = met.started.modules if met.started else b""
         """The ModuleTree that the core record has the digest of."""
@@ -165,14 +172,22 @@ class Subject:
             raise Refused(self.findings)
         return self.secrets
 
+    def take_key(self, key: ProcessKey) -> None:
+        """Take the key that the TPM has made for the core record."""
+        self.own_secrets().process_key = key
+        self.key_name = key.name
+        if key.may_sign:
+            self.core = replace(self.core, use_key=key.point)
+
     def accept(self, granted: grant.Grant, token: str, chain: Chain, quoted: float) -> None:
         """Take a grant whose token, if it has one, is open; the lease runs from the quote."""
         own = self.own_secrets()
         own.chain = chain
-        own.process_key = None
+        if not (own.process_key and own.process_key.may_sign):
+            own.process_key = None
         if token:
             claims = wit.read_unverified(token)
-            if claims.use_key != crypto.point_of(own.use_key):
+            if claims.use_key != self.core.use_key:
                 raise refuse(Local.PROCESS_CHANGED, "the token's key")
             self.token, self.claims = token, claims
         self.findings = ()
@@ -231,8 +246,8 @@ class Subject:
         )
 
 
-def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: bytes) -> CoreRecord:
-    """Return the unchanging part of a process's record."""
+def core_record(met: Met, use_key: bytes, *, node: str, instance: bytes) -> CoreRecord:
+    """Return the unchanging part of a process's record; `use_key` is a point, or empty."""
     look, program = met.look, met.started.program if met.started else None
     return CoreRecord(
         node=node,
@@ -251,11 +266,11 @@ def core_record(met: Met, use_key: crypto.PrivateKey, *, node: str, instance: by
         arguments=met.started.arguments if met.started else b"",
         environment=met.started.environment if met.started else b"",
         configuration=met.started.configuration if met.started else (),
-        use_key=crypto.point_of(use_key),
+        use_key=use_key,
         script=program.script if program else "",
         modules=look.modules,
         identity=met.identity,
-        proof_key="attestor",
+        proof_key=met.proof_key,
         purpose=met.purpose,
         origin=NO_ORIGIN,
     )

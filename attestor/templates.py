@@ -83,13 +83,16 @@ STORAGE = tpm.Public(
 )
 """The parent of process keys, a primary of the NULL hierarchy; it also salts sessions."""
 
-PROCESS = tpm.Public(
-    type=tpm.ALG_ECC,
-    name_hash=tpm.ALG_SHA256,
-    attributes=process_key.ATTRIBUTES,
-    policy=process_key.policy_digest(),
-    symmetric=tpm.NO_SCHEME,
-    scheme=tpm.ECDSA_SHA256,
-    size=tpm.CURVE_P256,
-    unique=(b"", b""),
-)
+
+def process(*, may_sign: bool) -> tpm.Public:
+    """Return the template of a process key."""
+    return tpm.Public(
+        type=tpm.ALG_ECC,
+        name_hash=tpm.ALG_SHA256,
+        attributes=process_key.ATTRIBUTES,
+        policy=process_key.policy_digest(may_sign=may_sign),
+        symmetric=tpm.NO_SCHEME,
+        scheme=tpm.ECDSA_SHA256,
+        size=tpm.CURVE_P256,
+        unique=(b"", b""),
+    )

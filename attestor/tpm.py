@@ -22,14 +22,18 @@ from tpm2_pytss import (
     TPM2_ALG,
     TPM2_CAP,
     TPM2_CC,
+    TPM2_RH,
     TPM2_SE,
+    TPM2_ST,
     TPM2B_DATA,
+    TPM2B_DIGEST,
     TPM2B_ENCRYPTED_SECRET,
     TPM2B_ID_OBJECT,
     TPM2B_NONCE,
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE,
     TPMA_SESSION,
+    TPML_DIGEST,
     TPML_DIGEST_VALUES,
     TPML_PCR_SELECTION,
     TPMS_CONTEXT,
@@ -38,6 +42,7 @@ from tpm2_pytss import (
     TPMT_PUBLIC,
     TPMT_SIG_SCHEME,
     TPMT_SYM_DEF,
+    TPMT_TK_HASHCHECK,
     TPMU_HA,
     TPMU_SYM_KEY_BITS,
     TPMU_SYM_MODE,
@@ -50,9 +55,9 @@ from attestor.templates import (
     EK,
     EK_CERTIFICATE_INDEX,
     EK_CHAIN_INDICES,
-    PROCESS,
     STORAGE,
     EkKind,
+    process,
 )
 from evidence import Malformed, process_key, tpm
 from evidence.certificate import split, trim
@@ -101,11 +106,18 @@ class ProcessKey:
     """TPMS_CONTEXT, which the TPM encrypts to itself."""
     auth_value: bytes = field(repr=False)
     """32 random bytes that stand in no other place."""
+    may_sign: bool
+    """It is the process's use key too."""
 
     @property
     def name(self) -> bytes:
         """The key's Name."""
         return tpm.Public.decode(self.public).name()
+
+    @property
+    def point(self) -> bytes:
+        """Its public half: P-256, uncompressed point, 65 bytes."""
+        return process_key.point_of(tpm.Public.decode(self.public))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +249,7 @@ class Tpm:
 
     # Keys of processes
 
-    def create_process_key(self, outside_info: bytes) -> ProcessKey:
+    def create_process_key(self, outside_info: bytes, *, may_sign: bool = False) -> ProcessKey:
         """Make a key for the core record whose digest is `outside_info`, and certify it."""
         auth_value = secrets.token_bytes(32)
         sensitive = TPM2B_SENSITIVE_CREATE(sensitive=TPMS_SENSITIVE_CREATE(userAuth=auth_value))
@@ -247,7 +259,7 @@ class Tpm:
                     "create",
                     parent,
                     sensitive,
-                    _public(PROCESS),
+                    _public(process(may_sign=may_sign)),
                     TPM2B_DATA(buffer=outside_info),
                     _selection(process_key.CREATION_REGISTERS),
                     session1=session,
@@ -264,18 +276,46 @@ class Tpm:
                 signature=signature.marshal(),
                 context=self._do("context_save", key).marshal(),
                 auth_value=auth_value,
+                may_sign=may_sign,
             )
 
     def activate_process_key(
         self, key: ProcessKey, id_object: bytes, encrypted_secret: bytes
     ) -> bytes:
         """Return the chain key that the verifier wrapped for this process key."""
-        with self._salted_session(TPM2_SE.POLICY) as policy:
-            self._do("policy_auth_value", policy)
-            self._do("policy_command_code", policy, TPM2_CC.ActivateCredential)
-            with self._flushed(self._load_context(key.context)) as handle:
-                self._esys.tr_set_auth(handle, key.auth_value)
-                return self._activate(handle, policy, id_object, encrypted_secret)
+        with (
+            self._salted_session(TPM2_SE.POLICY) as policy,
+            self._process_key(key, policy, TPM2_CC.ActivateCredential) as handle,
+        ):
+            return self._activate(handle, policy, id_object, encrypted_secret)
+
+    def sign(self, key: ProcessKey, digest: bytes) -> bytes:
+        """Return the signature of a SHA-256 digest by a process key that may: r and s, 64 bytes.
+
+        Nothing of it is secret, so its session is not salted.
+        """
+        unhashed = TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
+        with (
+            self._flushed(self._start_session(TPM2_SE.POLICY, ESYS_TR.NONE)) as policy,
+            self._process_key(key, policy, TPM2_CC.Sign) as handle,
+        ):
+            signature = self._do(
+                "sign", handle, TPM2B_DIGEST(digest), _KEYS_SCHEME, unhashed, session1=policy
+            )
+        made = tpm.Signature.decode(signature.marshal())
+        return b"".join(one.rjust(process_key.COORDINATE_BYTES, b"\0") for one in made.values)
+
+    @contextmanager
+    def _process_key(self, key: ProcessKey, policy: Any, command: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Load a process key for one command, which `policy` then allows."""
+        self._do("policy_auth_value", policy)
+        self._do("policy_command_code", policy, command)
+        if key.may_sign:
+            branches = [TPM2B_DIGEST(one) for one in process_key.SIGNING_BRANCHES]
+            self._do("policy_or", policy, TPML_DIGEST(branches))
+        with self._flushed(self._load_context(key.context)) as handle:
+            self._esys.tr_set_auth(handle, key.auth_value)
+            yield handle
 
     # Registers
 

@@ -128,6 +128,20 @@ class Obtain(Message):
     """What for; none for all that its workload allows there."""
     context: tuple[str, ...] = _perhaps_many(wit.CONTEXT, most=wit.MOST_CONTEXT)
     """`NAME=VALUE` each, ascending, each name once: what the token is to say besides."""
+    proof_key: str = _perhaps("tpm|process")
+    """Who is to sign its requests, as its workload demands; empty for the attestor."""
+    use_key: str = _perhaps(r"[A-Za-z0-9_-]{87}")
+    """Of `process`: the public half of its key, base64url of an uncompressed point of P-256."""
+    signature: str = _perhaps(r"[A-Za-z0-9_-]{86}")
+    """Of `process`: base64url of the key's signature over `use_key_statement` of the nonce."""
+
+
+def use_key_statement(nonce: str) -> bytes:
+    """Return what a process signs with a key of its own, to show that it holds it now.
+
+    It has spaces in it, and can be no JWS.
+    """
+    return f"procseal use key 1 {nonce}".encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,22 +3,27 @@
     async with obtain() as identity:
         token, proof = await identity.prove(audience=..., method="POST", url=...)
 
-The use key stays with the attestor, which looks at this process again before each proof.
+The use key stays with the attestor or its TPM, and this process is looked at again before each
+proof, unless its workload says that it makes and keeps a key of its own.
 """
 
 import asyncio
 import os
+import secrets
 import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from credential import local
+from credential import base64url, crypto, local, presentation
 from credential.presentation import Kind
 from credential.reasons import Refused
+from credential.wit import ProofKey
+from credential.wpt import JTI_BYTES
 
 _RETRY_SECONDS = 0.05
 
@@ -35,8 +40,9 @@ class Proven(NamedTuple):
 class Identity:
     """The credential of this process, for as long as its connection to the attestor lives."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, *, use_key: crypto.PrivateKey | None = None) -> None:
         self._channel = channel
+        self._use_key = use_key
         self._turn = asyncio.Lock()
         self._exchanges: set[asyncio.Task[local.Message]] = set()
         self._credential: local.Credential | None = None
@@ -67,6 +73,20 @@ class Identity:
         audience is not allowed, the lease has ended. Raise ConnectionError if the attestor is
         gone: obtain again.
         """
+        if self._use_key is not None:
+            token = await self.token()
+            unsigned = presentation.compose(
+                kind,
+                token=token,
+                use_key=crypto.point_of(self._use_key),
+                audience=audience,
+                method=method,
+                url=url,
+                nonce=nonce,
+                now=datetime.now(UTC),
+                jti=secrets.token_bytes(JTI_BYTES),
+            )
+            return Proven(token, unsigned.sign(self._use_key))
         form = "" if kind == "wpt" else kind
         asked = local.Prove(audience=audience, method=method, url=url, kind=form, nonce=nonce)
         answer = await self._ask(asked, local.Proof)
@@ -77,8 +97,10 @@ class Identity:
         self._credential = await self._ask(local.Token(), local.Credential)
         return self._credential.token
 
-    async def shake_hands(self, id_: str) -> None:
+    async def shake_hands(self, wanted: local.Obtain) -> None:
         """Answer the attestor's nonce, with a descriptor of our own: once, at the beginning.
+
+        What is sent is `wanted`, with that nonce.
 
         A descriptor can only be sent by a program that means to; a golden `cat` that a thief
         lets speak for him cannot.
@@ -86,10 +108,21 @@ class Identity:
         nonce = _expect(await self._receive(), local.Nonce).nonce
         descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self._send(local.Obtain(nonce=nonce, id=id_), descriptor)
+            await self._send(self._with_use_key(replace(wanted, nonce=nonce)), descriptor)
         finally:
             os.close(descriptor)
         self._credential = _expect(await self._receive(), local.Credential)
+
+    def _with_use_key(self, wanted: local.Obtain) -> local.Obtain:
+        """Name a key of our own, and show that we hold it."""
+        if self._use_key is None:
+            return wanted
+        signature = crypto.sign(self._use_key, local.use_key_statement(wanted.nonce))
+        return replace(
+            wanted,
+            use_key=base64url.encode(crypto.point_of(self._use_key)),
+            signature=base64url.encode(signature),
+        )
 
     async def aclose(self) -> None:
         """End the connection; the attestor then forgets the use key and revokes the token."""
@@ -152,20 +185,25 @@ class Identity:
 @asynccontextmanager
 async def obtain(
     *, id: str = "",  # noqa: A002  (the protocol's word)
+    proof_key: ProofKey = "attestor",
     path: str | Path = local.DEFAULT_PATH,
 ) -> AsyncIterator[Identity]:  # fmt: skip
     """Obtain this process's credential, and give it back at the end.
 
-    `id` is the SPIFFE ID wanted; without one, exactly one workload must match. A launched
+    `id` is the SPIFFE ID wanted; without one, exactly one workload must match. `proof_key` says who
+    signs its proofs, as the workload does: its attestor, the TPM (slower, by some 0.2 s on a real
+    one), or this process, with a key that is made here and ends with the block. A launched
     process talks through the descriptor that PROCSEAL_FD names, which is taken once; any other
     connects to `path`. Takes as long as a quote: bound it with `asyncio.timeout`.
 
     Raise Refused with the findings of attestor or verifier, OSError where no attestor answers.
     """
     channel = _inherited_channel() or await _connect(path)
-    identity = Identity(channel)
+    use_key = crypto.generate() if proof_key == "process" else None
+    identity = Identity(channel, use_key=use_key)
     try:
-        await identity.shake_hands(id)
+        kind = "" if proof_key == "attestor" else proof_key
+        await identity.shake_hands(local.Obtain(nonce="", id=id, proof_key=kind))
         yield identity
     finally:
         await identity.aclose()

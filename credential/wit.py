@@ -29,6 +29,10 @@ Level = Literal["lab", "L1", "L2", "L3", "L4"]
 LEVELS: tuple[Level, ...] = ("lab", "L1", "L2", "L3", "L4")
 """What was proven, least first. `lab`: the kernel that booted is in no quoted register."""
 
+ProofKey = Literal["attestor", "tpm", "process"]
+PROOF_KEYS: tuple[ProofKey, ...] = ("attestor", "tpm", "process")
+"""Who holds the use key, which signs proofs."""
+
 SPIFFE_ID = rf"(?=.{{1,2048}}\Z)spiffe://({TRUST_DOMAIN})(?:/(?!\.\.?(?:/|\Z))[a-zA-Z0-9._-]+)+"
 """SPIFFE-ID, section 2: lower-case trust domain, no empty, `.` or `..` segment, at most 2048."""
 AUDIENCE = r"[!-~]{1,2048}"
@@ -70,8 +74,9 @@ class Procseal:
     """How the process came to its attestor: `launched` or `attached`."""
     peer_proof: str
     """How its attestor knows who speaks: `child`, `pidfs`, `pidfd` or `pid`, strongest first."""
-    proof_key: str
-    """Who holds the use key: `attestor`, `tpm` or `process`, which is the weakest."""
+    proof_key: ProofKey
+    """Who holds the use key. What the process holds itself is the weakest: nobody looks at it again
+    before it signs, and it may give the key away."""
     executable: str
     """`sha256:` and the hexadecimal digest of the executable's bytes."""
     set: str
@@ -211,7 +216,7 @@ def _read_procseal(members: Members) -> Procseal:
         level=cast("Level", members.text("level", "|".join(LEVELS))),
         binding=members.text("binding", "launched|attached"),
         peer_proof=members.text("peer_proof", "child|pidfs|pidfd|pid"),
-        proof_key=members.text("proof_key", "attestor|tpm|process"),
+        proof_key=cast("ProofKey", members.text("proof_key", "|".join(PROOF_KEYS))),
         executable=members.text("executable", DIGEST),
         set=members.text("set", _NAME),
         node=members.text("node", _NODE),

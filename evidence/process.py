@@ -8,7 +8,7 @@ Paths are labels for people: digests decide.
 import hashlib
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from evidence import cbor
@@ -137,7 +137,8 @@ class CoreRecord(Message):
     configuration: tuple[ConfigurationFile, ...]
     """As they were right before it was launched; none where it was not."""
     use_key: bytes
-    """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes."""
+    """Public half of the key that will sign its requests: P-256, uncompressed point, 65 bytes;
+    empty where that is the process key and there is none yet."""
     script: str
     """Absolute path of the script that the attestor had an interpreter run; else empty."""
     modules: bytes
@@ -155,8 +156,13 @@ class CoreRecord(Message):
         return self.cgroup.rpartition("/")[2]
 
     def digest(self) -> bytes:
-        """Return SHA-256 of the record, the outsideInfo of the process key."""
-        return hashlib.sha256(self.encode()).digest()
+        """Return SHA-256 of the record, the outsideInfo of the process key.
+
+        Where the use key is the process key itself, which is made for this digest, it is of the
+        record without: the certification binds the two.
+        """
+        made_for = replace(self, use_key=b"") if self.proof_key == "tpm" else self
+        return hashlib.sha256(made_for.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -409,13 +409,18 @@ class SimulatedTpm:
         return ecc_public(key, attributes=process_key.STORAGE_ATTRIBUTES, **STORAGE)
 
     def create(
-        self, outside_info: bytes, *, public: Mapping[str, Any] | None = None, **creation: Any
+        self,
+        outside_info: bytes,
+        *,
+        may_sign: bool = False,
+        public: Mapping[str, Any] | None = None,
+        **creation: Any,
     ) -> tuple[tpm.Public, bytes]:
         """TPM2_Create of a process key: its public area and TPMS_CREATION_DATA."""
         self.created += 1
         template: dict[str, Any] = {
             "attributes": process_key.ATTRIBUTES,
-            "policy": process_key.policy_digest(),
+            "policy": process_key.policy_digest(may_sign=may_sign),
         }
         key = ecc_public(
             private_key(f"{self.seed} process {self.created}"), **(template | dict(public or {}))
@@ -791,7 +796,7 @@ class SimulatedNode:
             "namespaces": (1, 2, 3),
             "binding": ATTACHED,
             "peer_proof": "pidfs",
-            "use_key": point_bytes(use_key),
+            "use_key": b"" if dict(core or {}).get("proof_key") == "tpm" else point_bytes(use_key),
             "script": "",
             "modules": b"",
             "identity": self.identity,
@@ -837,7 +842,12 @@ class SimulatedNode:
         public: Mapping[str, Any] | None,
     ) -> SimulatedProcess:
         outside_info = creation.pop("outside_info", core.digest())
-        key, creation_data = self.tpm.create(outside_info, public=public, **creation)
+        may_sign = core.proof_key == "tpm"
+        key, creation_data = self.tpm.create(
+            outside_info, may_sign=may_sign, public=public, **creation
+        )
+        if may_sign and not core.use_key:
+            core = replace(core, use_key=process_key.point_of(key))
         certified = tpm.Creation(name=key.name(), creation_hash=sha256(creation_data))
         certification, signature = self.tpm.attest(attested=certified)
         new = NewProcess(

@@ -178,7 +178,7 @@ def claims_of(accepted: Accepted, token: Token, occasion: Occasion, slot: Slot) 
         level=cast("wit.Level", accepted.level),
         binding=core.binding,
         peer_proof=core.peer_proof,
-        proof_key=core.proof_key,
+        proof_key=cast("wit.ProofKey", core.proof_key),
         executable=f"sha256:{core.executable.hex()}",
         set=workload.executable_set,
         node=core.node,

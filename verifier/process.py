@@ -263,7 +263,8 @@ def _unsound(core: CoreRecord) -> Iterator[Finding]:
         expected = "what it was launched with, and nothing where it was not"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
     yield from find_unsound(core.purpose, what=what)
-    if not crypto.is_uncompressed_p256(core.use_key):
+    is_not_made_yet = core.proof_key == "tpm" and not core.use_key
+    if not is_not_made_yet and not crypto.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
 

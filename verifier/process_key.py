@@ -30,10 +30,11 @@ def verify_process_key(new: NewProcess, *, core: CoreRecord, quote: VerifiedQuot
     creation_data = tpm.CreationData.decode(new.creation_data)
     attest, certified = _certified(new, quote)
     findings = (
-        *_template(public),
+        *_template(public, may_sign=core.proof_key == "tpm"),
         *_certification(new, public, certified),
         *_parent(creation_data),
         *_record(creation_data, core),
+        *_use_key(public, core),
         *_boot(attest, creation_data, quote),
     )
     if findings:
@@ -54,12 +55,12 @@ def _certified(new: NewProcess, quote: VerifiedQuote) -> tuple[tpm.Attest, tpm.C
     return attest, attest.attested
 
 
-def _template(public: tpm.Public) -> Iterator[Finding]:
+def _template(public: tpm.Public, *, may_sign: bool) -> Iterator[Finding]:
     wanted = tpm.Public(
         type=tpm.ALG_ECC,
         name_hash=tpm.ALG_SHA256,
         attributes=process_key.ATTRIBUTES,
-        policy=process_key.policy_digest(),
+        policy=process_key.policy_digest(may_sign=may_sign),
         symmetric=tpm.NO_SCHEME,
         scheme=tpm.ECDSA_SHA256,
         size=tpm.CURVE_P256,
@@ -107,6 +108,18 @@ def _record(creation: tpm.CreationData, core: CoreRecord) -> Iterator[Finding]:
     if creation.outside_info != core.digest():
         expected, found = core.digest().hex(), creation.outside_info.hex()
         yield Finding(reason=Reason.PROCESS_KEY_RECORD, expected=expected, found=found)
+
+
+def _use_key(public: tpm.Public, core: CoreRecord) -> Iterator[Finding]:
+    """Demand the process key itself where the record says that it signs requests."""
+    expected = process_key.point_of(public)
+    if core.proof_key == "tpm" and core.use_key != expected:
+        yield Finding(
+            reason=Reason.PROCESS_KEY_RECORD,
+            what="use key",
+            expected=expected.hex(),
+            found=core.use_key.hex(),
+        )
 
 
 def _boot(

@@ -9,7 +9,7 @@ A document holds one; the keys of a later version are unknown here, and refused:
 import re
 from datetime import timedelta
 
-from evidence.process import MOST_CONFIGURATION
+from evidence.process import MOST_CONFIGURATION, PROOF_KEYS
 from verifier.policy import LEVELS, Container, Interpreted, Launch, Workload
 from verifier.posture import DEMANDS
 from verifier.reference import NAME, PATH
@@ -27,6 +27,7 @@ lifetime = "10m"                            # this and the next three may be lef
 lease = "5m"
 posture = ["secure-boot", "lockdown"]       # how the node's kernel has to be set
 on_misuse = "revoke"                        # a relying party reports; without it nothing happens
+proof_key = "attestor"                      # who signs its requests; or "tpm", or "process"
 
 [[use]]
 audience = "https://ledger.example.org"
@@ -57,6 +58,7 @@ _DEMAND = re.compile("|".join(DEMANDS))
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 """RFC 6749, section 3.3."""
 _ON_MISUSE = re.compile("revoke")
+_PROOF_KEY = re.compile("|".join(PROOF_KEYS))
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
 
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
@@ -95,6 +97,7 @@ def read_workload(text: str) -> Workload:
         lease=lease,
         posture=table.texts("posture", _DEMAND),
         revokes_misused=bool(table.text("on_misuse", _ON_MISUSE, default="")),
+        proof_key=table.text("proof_key", _PROOF_KEY, default="attestor"),
     )
     executable.end()
     table.end()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -331,8 +332,14 @@ class LaunchedPuppet(MachinePuppet):
     def connect(self, socket: Path) -> None:
         """Do nothing: it is born connected."""
 
-    def answer(self, nonce: str, id_: str = "", how: str = "give") -> local.Message | None:
-        return super().answer(nonce, f"{id_}{LAUNCHED}", how)
+    def answer(
+        self,
+        nonce: str,
+        id_: str = "",
+        how: str = "give",
+        **members: Any,  # noqa: ANN401
+    ) -> local.Message | None:
+        return super().answer(nonce, f"{id_}{LAUNCHED}", how, **members)
 
 
 PUPPETS = {ATTACHED_MODE: MachinePuppet, LAUNCHED_MODE: LaunchedPuppet}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from credential import local
+from credential import base64url, crypto, local
 
 SOURCES = Path(__file__).parent.parent / "attacks" / "programs"
 SOURCE = SOURCES / "puppet.c"
@@ -84,18 +84,45 @@ class Puppet:
         self.connect(socket)
         return str(self.expect(local.Nonce).nonce)
 
-    def obtain(self, socket: Path, id_: str = "") -> local.Message | None:
+    def obtain(self, socket: Path, id_: str = "", **members: Any) -> local.Message | None:  # noqa: ANN401
         """Do what an honest program does, and return the answer."""
-        return self.answer(self.meet(socket), id_)
+        return self.answer(self.meet(socket), id_, **members)
 
-    def answer(self, nonce: str, id_: str = "", how: str = "give") -> local.Message | None:
+    def obtain_with_key(
+        self,
+        socket: Path,
+        id_: str,
+        key: crypto.PrivateKey,
+        **members: Any,  # noqa: ANN401
+    ) -> local.Message | None:
+        """Obtain as a process that has made a key of its own; `members` say otherwise."""
+        nonce = self.meet(socket)
+        signature = crypto.sign(key, local.use_key_statement(nonce))
+        shown = {
+            "proof_key": "process",
+            "use_key": base64url.encode(crypto.point_of(key)),
+            "signature": base64url.encode(signature),
+        }
+        return self.answer(nonce, id_, **(shown | members))
+
+    def answer(
+        self,
+        nonce: str,
+        id_: str = "",
+        how: str = "give",
+        **members: Any,  # noqa: ANN401
+    ) -> local.Message | None:
         """Answer the nonce and return what the attestor says to it."""
-        self.do(f"{how} {packet(local.Obtain(nonce=nonce, id=id_))}")
+        self.do(f"{how} {packet(local.Obtain(nonce=nonce, id=id_, **members))}")
         return self.receive()
 
-    def prove(self, audience: str, url: str = "", how: str = "send") -> local.Message | None:
+    def prove(
+        self, audience: str, url: str = "", how: str = "send", **members: str
+    ) -> local.Message | None:
         """Ask for a proof."""
-        asked = local.Prove(audience=audience, method="POST", url=url or f"{audience}/post")
+        asked = local.Prove(
+            audience=audience, method="POST", url=url or f"{audience}/post", **members
+        )
         self.do(f"{how} {packet(asked)}")
         return self.receive()
 

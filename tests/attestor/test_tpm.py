@@ -21,6 +21,7 @@ from tpm2_pytss.utils import make_credential
 
 from attestor.templates import AK, EK, EK_CERTIFICATE_INDEX
 from attestor.tpm import Tpm, TpmFailed
+from credential import crypto
 from evidence import process_key
 from evidence import tpm as structures
 from evidence.certificate import Certificate
@@ -170,7 +171,7 @@ def test_process_key_is_certified_for_its_record(tpm: Tpm) -> None:
 
     public = structures.Public.decode(key.public)
     assert public.attributes == process_key.ATTRIBUTES
-    assert public.policy == process_key.policy_digest()
+    assert public.policy == process_key.policy_digest(may_sign=False)
     assert public.scheme == structures.ECDSA_SHA256
     creation = structures.CreationData.decode(key.creation_data)
     assert creation.outside_info == record
@@ -217,6 +218,35 @@ def test_a_process_key_of_one_tpm_opens_nothing_in_another(tpm: Tpm, other_tpm: 
     sealed = wrap(tpm.ek_public(), key.name, b"k" * 32)
     with pytest.raises(TpmFailed):
         other_tpm.activate_process_key(key, *sealed)
+
+
+def test_a_process_key_that_may_signs_and_opens(tpm: Tpm) -> None:
+    key = tpm.create_process_key(bytes(32), may_sign=True)
+    public = structures.Public.decode(key.public)
+    assert public.policy == process_key.policy_digest(may_sign=True)
+    digest = hashlib.sha256(b"what is signed").digest()
+    signature = tpm.sign(key, digest)
+    assert crypto.is_signed(key.point, b"what is signed", signature)
+    assert tpm.activate_process_key(key, *wrap(tpm.ek_public(), key.name, b"k" * 32)) == b"k" * 32
+    assert tpm.operations["sign"] == 1
+    assert tpm.count_handles() == 0
+
+
+@pytest.mark.attack(number=84, attacker="whoever can open the TPM", asset="the use key")
+def test_a_process_key_signs_for_nobody_else(tpm: Tpm) -> None:
+    """Without its auth value; one that may not; under the name of another's policy."""
+    may = tpm.create_process_key(bytes(32), may_sign=True)
+    may_not = tpm.create_process_key(bytes(32))
+    for key in (
+        replace(may, auth_value=bytes(32)),
+        may_not,
+        replace(may_not, may_sign=True),
+        replace(may, may_sign=False),
+    ):
+        with pytest.raises(TpmFailed):
+            tpm.sign(key, bytes(32))
+        assert tpm.count_handles() == 0
+    assert crypto.is_signed(may.point, b"", tpm.sign(may, hashlib.sha256(b"").digest()))
 
 
 def test_quote_covers_the_sixteen_registers_and_the_bytes_given(tpm: Tpm) -> None:

@@ -56,6 +56,7 @@ class FakeAttestor:
     nonce: Callable[[], Message | bytes] = lambda: Nonce(nonce=secrets.token_hex(32))
     to_obtain: Callable[[Obtain], Message | bytes] = to_obtain
     to_prove: Callable[[Prove], Message | bytes] = to_prove
+    to_token: Callable[[], Message | bytes] = lambda: to_obtain(Obtain(nonce=""))
     heard: list[Message] = field(default_factory=list)
     backlog: int = 16
     _listener: socket.socket = field(init=False)
@@ -129,7 +130,7 @@ class FakeAttestor:
         if isinstance(asked, Prove):
             _send(channel, self.to_prove(asked))
         elif isinstance(asked, Token):
-            _send(channel, to_obtain(Obtain(nonce="")))
+            _send(channel, self.to_token())
 
 
 def _send(channel: socket.socket, message: Message | bytes) -> None:

@@ -30,6 +30,8 @@ SAMPLES: list[Message] = [
     Obtain(nonce=NONCE),
     Obtain(nonce=NONCE, id=ID),
     Obtain(nonce=NONCE, audience=AUDIENCE, scope=("post", "get"), context=("session=a b", "t=1")),
+    Obtain(nonce=NONCE, proof_key="tpm"),
+    Obtain(nonce=NONCE, id=ID, proof_key="process", use_key="A" * 87, signature="B" * 86),
     Credential(token=TOKEN, expires=1795521600, id=ID, level="L2"),
     Prove(audience=AUDIENCE, method="POST", url=URL),
     Prove(audience=AUDIENCE, method="POST", url=URL, kind="dpop"),

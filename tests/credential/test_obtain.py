@@ -5,17 +5,30 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from credential import Finding, Malformed, Refused, Requirements, Seen, check, obtain
-from credential.local import Message, Nonce, Obtain, Prove, Refusal, Token
+from credential import (
+    DPoP,
+    Finding,
+    Malformed,
+    Nonces,
+    Refused,
+    Requirements,
+    Seen,
+    base64url,
+    check,
+    crypto,
+    local,
+    obtain,
+)
+from credential.local import Credential, Message, Nonce, Obtain, Prove, Refusal, Token
 from tests.credential import fake_attestor
 from tests.credential.fake_attestor import FakeAttestor
-from tests.credential.world import AUDIENCE, ID, KEYS, URL, reasons
+from tests.credential.world import AUDIENCE, ID, KEYS, URL, make_token, reasons
 
 Start = Callable[..., FakeAttestor]
 CHANGED = Finding(reason="process.changed", what="/usr/bin/payments", expected="a", found="b")
@@ -25,7 +38,11 @@ def request(url: str = URL) -> dict[str, str]:
     return {"audience": AUDIENCE, "method": "POST", "url": url}
 
 
-def is_accepted(token: str, proof: str, url: str = URL) -> bool:
+def to_token(token: str) -> Message:
+    return Credential(token=token, expires=0, id=ID, level="lab")
+
+
+def is_accepted(token: str, proof: str | DPoP, url: str = URL) -> bool:
     claims = check(
         token, proof, keys=KEYS, method="POST", url=url, now=datetime.now(UTC), seen=Seen(),
         require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
@@ -48,6 +65,38 @@ async def test_the_identity_wanted_is_named(attestor: FakeAttestor) -> None:
         pass
     assert isinstance(attestor.heard[0], Obtain)
     assert attestor.heard[0].id == ID
+
+
+async def test_a_process_with_a_key_of_its_own_proves_by_itself(start_attestor: Start) -> None:
+    """The attestor is asked for the token, and for nothing else."""
+    granted: list[str] = []
+
+    def to_obtain(asked: Obtain) -> Message:
+        point, signature = (base64url.decode(one) for one in (asked.use_key, asked.signature))
+        assert asked.proof_key == "process"
+        assert crypto.is_signed(point, local.use_key_statement(asked.nonce), signature)
+        now = datetime.now(UTC)
+        token = make_token(
+            level="lab", issued=now, expires=now + timedelta(minutes=5), use_key=point,
+            proof_key="process",
+        )  # fmt: skip
+        granted.append(token)
+        return Credential(token=token, expires=int(now.timestamp()) + 300, id=ID, level="lab")
+
+    attestor = start_attestor(to_obtain=to_obtain, to_token=lambda: to_token(granted[0]))
+    async with obtain(path=attestor.path, proof_key="process") as identity:
+        assert is_accepted(*await identity.prove(**request()))
+        nonces = Nonces(bytes(32))
+        dpop = await identity.prove(**request(), kind="dpop", nonce=nonces.at(datetime.now(UTC)))
+        assert is_accepted(dpop.token, DPoP(proof=dpop.proof, nonces=nonces))
+    assert [type(message) for message in attestor.heard] == [Obtain, Token, Token]
+
+
+async def test_the_tpm_is_asked_for(attestor: FakeAttestor) -> None:
+    async with obtain(path=attestor.path, proof_key="tpm"):
+        pass
+    assert isinstance(attestor.heard[0], Obtain)
+    assert (attestor.heard[0].proof_key, attestor.heard[0].use_key) == ("tpm", "")
 
 
 async def test_a_launched_process_uses_its_channel_once(

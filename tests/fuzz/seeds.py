@@ -608,6 +608,10 @@ def local_messages() -> Iterator[bytes]:
     url = "https://ledger.example.org/post"
     yield local.Nonce(nonce="0f" * 32).encode()
     yield local.Obtain(nonce="0f" * 32, id="spiffe://example.org/payments").encode()
+    yield local.Obtain(
+        nonce="0f" * 32, proof_key="process", use_key="A" * 87, signature="A" * 86
+    ).encode()
+    yield local.Prove(audience="a", method="GET", url=url, kind="dpop", nonce="n").encode()
     yield local.Credential(
         token="a.b.c", expires=1, id="spiffe://example.org/payments", level="L2"
     ).encode()

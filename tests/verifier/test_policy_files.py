@@ -314,7 +314,6 @@ USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
                 "bearer = true",
                 'launch = { argv = ["x"] }',
                 "anonymous_code = true",
-                'proof_key = "tpm"',
             )
         ),
     ],

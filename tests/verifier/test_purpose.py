@@ -49,10 +49,6 @@ def test_what_it_does_not(wanted: Purpose, reason: Reason) -> None:
     assert reason in reasons(outcome(purpose=wanted))
 
 
-def test_a_key_that_its_workload_does_not_name() -> None:
-    assert Reason.PROCESS_PROOF_KEY in reasons(outcome(proof_key="process"))
-
-
 def test_a_parent_that_its_workload_does_not_name() -> None:
     origin = Origin(parent="spiffe://example.org/controller", parent_key=b"\0" * 34, job="7")
     assert Reason.PROCESS_PARENT in reasons(outcome(origin=origin))
