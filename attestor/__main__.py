@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from attestor.config import DEFAULT_PATH, Config, Misconfigured
-from attestor.failed import Failed, NotFirst
+from attestor.failed import Failed, Misused, NotFirst
 
 SOCKET = Path("/run/procseal/attestor.sock")
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         return command(arguments)
     except NotFirst as error:
         return _complain(error, NO)
-    except Misconfigured as error:
+    except (Misconfigured, Misused) as error:
         return _complain(error, MALFORMED)
     except (Failed, OSError, ValueError) as error:
         return _complain(error, COULD_NOT_TELL)
@@ -129,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATH",
         help="a file that it is to read: its digest goes into the program's record",
+    )
+    running.add_argument(
+        "--job",
+        default="",
+        metavar="ID",
+        help="as a step of this job, whose descriptor PROCSEAL_JOB_FD names: its controller has"
+        " given it to us",
     )
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
     add_asking("status", "Say what the attestor that runs is doing", partial(_asking, _status))
@@ -236,6 +243,7 @@ def _run(arguments: argparse.Namespace) -> int:
         interpreter=arguments.interpreter,
         environment=arguments.env,
         files=arguments.file,
+        job=arguments.job,
     )
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 
 from attestor.peer import Packet, receive
 from attestor.reasons import Local, refuse
@@ -50,15 +51,17 @@ class Channel:
             raise Ended
         return packet
 
-    async def send(self, message: local.Message) -> None:
-        """Send a message; raise Ended when nobody takes it."""
+    async def send(self, message: local.Message, descriptors: Sequence[int] = ()) -> None:
+        """Send a message, with descriptors; raise Ended when nobody takes it."""
         loop = asyncio.get_running_loop()
         data = message.encode()
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+        ancillary = [rights] if descriptors else []
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 while True:
                     try:
-                        self._sock.send(data, socket.MSG_NOSIGNAL)
+                        self._sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
                     except BlockingIOError:
                         await self._until(loop.add_writer, loop.remove_writer)
                     else:

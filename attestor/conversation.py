@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from attestor.admission import Admission
 from attestor.channel import Channel, Ended
 from attestor.client import Unreachable
 from attestor.collector import Collector
+from attestor.jobs import Jobs
 from attestor.look import Glance, Pins, is_alive
 from attestor.looker import Looker, NoAccount
 from attestor.peer import Packet, Peer
@@ -62,6 +64,7 @@ class Services:
     """Looks at whoever asks for the first time; may be slow."""
     acquaintances: Worker[Looker]
     """Looks at processes that were accepted."""
+    jobs: Jobs
     on_end: OnEnd
     """Forgets a process, and tells the verifier."""
 
@@ -269,6 +272,8 @@ async def _serve(
 ) -> None:
     async with _deadline(OBTAIN_SECONDS), services.admission.turn(peer.uid, cost=0):
         subject = await _meet(peer, services, opening)
+    if subject.job is not None:
+        subject.job.take(subject)
     services.watch.add(subject)
     try:
         async with _deadline(OBTAIN_SECONDS):
@@ -358,26 +363,33 @@ def _credential(subject: Subject) -> local.Credential:
 async def _answer(channel: Channel, services: Services, subject: Subject) -> bool:
     """Answer one message; say whether the conversation goes on."""
     packet = await channel.receive(None)
-    goes_on = True
+    goes_on, given = True, None
     try:
         if not is_alive(subject.pins.pidfd):
             raise Ended  # whoever else has the socket has nothing to expect of it
         if not packet.is_from(subject.peer):
             raise refuse(Local.NOT_FROM_PROCESS, subject.label)
         message = local.decode(packet.data)
-        goes_on = isinstance(message, local.Prove)
-        answer = await _reply(message, services, subject)
+        goes_on = isinstance(message, local.Prove | local.Job)
+        answer, given = await _reply(message, services, subject)
         goes_on = True
     except (Refused, Malformed) as refused:
         log.info("%s: %s", subject.label, refused)
         answer = local.Refusal.of(refused.findings)
     finally:
         packet.close()
-    await channel.send(answer)
+    if given is None:
+        await channel.send(answer)
+    else:
+        with given:
+            await channel.send(answer, [given.fileno()])
     return goes_on
 
 
-async def _reply(message: local.Message, services: Services, subject: Subject) -> local.Message:
+async def _reply(
+    message: local.Message, services: Services, subject: Subject
+) -> tuple[local.Message, socket.socket | None]:
+    """Return the answer, and what goes with it."""
     match message:
         case local.Prove():
             if subject.core.proof_key == "process":
@@ -386,9 +398,13 @@ async def _reply(message: local.Message, services: Services, subject: Subject) -
                 await _look_again(services, subject)
                 unsigned = subject.compose(message)
                 proof = await _sign(unsigned, services, subject)
-            return local.Proof(token=subject.token, proof=proof)
+            return local.Proof(token=subject.token, proof=proof), None
+        case local.Job(name=name):
+            async with _deadline(PROVE_SECONDS):
+                await _look_again(services, subject)
+            return local.Opened(name=name), services.jobs.open(subject, name)
         case local.Token():
-            return _credential(subject)
+            return _credential(subject), None
         case _:
             raise refuse(Local.UNEXPECTED, subject.label, found=message.VERB)
 

@@ -1,4 +1,4 @@
-"""The two ways in which a command of the attestor's ends without an answer of its own.
+"""The ways in which a command of the attestor's ends without an answer of its own.
 
 Light on purpose: the program imports nothing else before it knows what it is asked to do.
 """
@@ -6,6 +6,10 @@ Light on purpose: the program imports nothing else before it knows what it is as
 
 class Failed(Exception):
     """Disk, network or TPM: it could not be told."""
+
+
+class Misused(Exception):
+    """What is asked for cannot be done like this; nothing was tried."""
 
 
 class NotFirst(Exception):

@@ -17,6 +17,7 @@ from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
 from attestor.conversation import Opening, Services, converse
 from attestor.interpreter import PythonProgram
+from attestor.jobs import Job
 from attestor.look import NAMESPACES
 from attestor.looker import Looker, NoAccount
 from attestor.nursery import STATUS_BYTES, Child, Nursery
@@ -55,9 +56,7 @@ class Launcher:
             # What is launched is not in the caller's container: the same uid, and a way out.
             expected = "our own user and pid namespaces"
             raise refuse(Local.CONTAINED, peer.label, expected=expected)
-        if len(opening.packet.descriptors) != STANDARD:
-            found = f"{len(opening.packet.descriptors)} descriptors"
-            raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="three", found=found)
+        job, standard = self._claim(message, peer, opening.packet.descriptors)
         account = await self._account(message.user, peer)
         program, modules = await self._program(message, peer)
         arguments = message.argument if program is None else program.arguments(message.argument[1:])
@@ -66,7 +65,7 @@ class Launcher:
         self.kernel.name_senders(ours)
         with ours, await asyncio.to_thread(self._child) as child:
             with theirs:
-                place = [theirs.fileno(), *opening.packet.descriptors]
+                place = [theirs.fileno(), *standard]
                 executable, configuration = await self._start(
                     peer, order, message.file, child, place
                 )
@@ -86,6 +85,7 @@ class Launcher:
                 configuration=configuration,
                 program=program,
                 modules=modules,
+                job=job,
             )
             talk = asyncio.create_task(
                 converse(Channel(ours), launched, self.services, started=started)
@@ -99,6 +99,19 @@ class Launcher:
                 await asyncio.gather(talk, return_exceptions=True)
             code = int.from_bytes(status, "big", signed=True)
             await channel.send(local.Ended(status=code))
+
+    def _claim(
+        self, message: local.Launch, peer: Peer, descriptors: list[int]
+    ) -> tuple[Job | None, list[int]]:
+        """Return the job that a step is asked for, if one is, and the standard descriptors."""
+        standard, job = descriptors[:STANDARD], descriptors[STANDARD:]
+        if len(standard) != STANDARD or len(job) != bool(message.job):
+            expected = f"{STANDARD}, and with a job that one"
+            found = f"{len(descriptors)} descriptors"
+            raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected=expected, found=found)
+        if not job:
+            return None, standard
+        return self.services.jobs.claim(message.job, job[0], uid=peer.uid), standard
 
     async def _program(
         self, message: local.Launch, peer: Peer

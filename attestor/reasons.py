@@ -31,6 +31,8 @@ class Local(StrEnum):
     USER = "local.user-not-allowed"
     CONTAINED = "local.launch-from-another-namespace"
     RESTART = "local.successor-does-not-start"
+    JOB_UNKNOWN = "local.job-unknown"
+    JOB_NAME = "local.job-of-another-name"
     START = "local.program-does-not-start"
     INTERNAL = "local.failed"
 

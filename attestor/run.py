@@ -1,6 +1,7 @@
 """What `attestor run`, `attestor status` and `attestor restart` say to the daemon."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from attestor.failed import Failed
+from attestor.failed import Failed, Misused
 from credential import Refused, local
 
 START_SECONDS = 60
@@ -23,6 +24,10 @@ Answer = TypeVar("Answer", bound=local.Message)
 
 class NoDaemon(Failed):
     """There is no attestor to ask, or it stopped in the middle."""
+
+
+class NoJob(Misused):
+    """We were not given the job."""
 
 
 class Line:
@@ -96,13 +101,16 @@ def run(  # noqa: PLR0913 - what a program is started with
     interpreter: str,
     environment: Sequence[str] | None = None,
     files: Sequence[str] = (),
+    job: str = "",
 ) -> int:
     """Have the daemon launch a program with our descriptors; return its exit status.
 
     `interpreter` is the one of Python that runs it, empty where it is no script.
     `environment` is all that it is given, our own where there is None; `files` are the absolute
-    paths of those that it is to read, whose digests go into its record.
+    paths of those that it is to read, whose digests go into its record. It is a step of the `job`
+    whose descriptor we were given, where that is not empty.
     """
+    held = _job_descriptor(job) if job else ()
     program = argv[0] if interpreter else _found(argv[0])
     own = (f"{name}={value}" for name, value in os.environ.items())
     launch = local.Launch(
@@ -111,16 +119,32 @@ def run(  # noqa: PLR0913 - what a program is started with
         user=user,
         interpreter=_found(interpreter) if interpreter else "",
         file=tuple(files),
+        job=job,
     )
     with closing(Line(path)) as line:
         if interpreter:
             line.wait_on()  # the daemon hashes what it could import, and says when it gives up
-        line.say(launch, (0, 1, 2))
+        line.say(launch, (0, 1, 2, *held))
+        for descriptor in held:
+            os.close(descriptor)  # the job is over when those that go on have closed theirs
         pid = line.hear(local.Launched).pid
         _forward_signals(pid)
         line.wait_on()
         code = line.hear(local.Ended).status
     return code if code >= 0 else 128 - code  # as a shell does (POSIX, 2.8.2)
+
+
+def _job_descriptor(job: str) -> tuple[int]:
+    """Return the descriptor that PROCSEAL_JOB_FD names; raise NoJob where it names none of ours."""
+    number = os.environ.get(local.JOB_VARIABLE, "")
+    try:
+        os.fstat(int(number) if re.fullmatch("[0-9]{1,9}", number) else -1)
+    except OSError as error:
+        raise NoJob(
+            f"job {job}: {local.JOB_VARIABLE} names no descriptor of ours; only who was given the"
+            " job by its controller can launch a step of it"
+        ) from error
+    return (int(number),)
 
 
 def _found(name: str) -> str:

@@ -33,6 +33,7 @@ from attestor.hand_over import (
     command_line,
     tell_systemd,
 )
+from attestor.jobs import PARENT_ENDED, Jobs
 from attestor.launcher import Launcher
 from attestor.look import boot_id
 from attestor.looker import Looker
@@ -208,6 +209,7 @@ class _Daemon:
         self.kernel = kernel
         self.farewells = Farewells(node=config.node, verifier=verifier, instance=machine.instance)
         self.watch = Watch(self.end)
+        self.jobs = Jobs(self.end)
         self.collector = Collector(
             machine=machine,
             verifier=verifier,
@@ -232,6 +234,7 @@ class _Daemon:
                 time.monotonic,
             ),
             watch=self.watch,
+            jobs=self.jobs,
             strangers=workers.strangers,
             acquaintances=workers.acquaintances,
             on_end=self.end,
@@ -281,7 +284,12 @@ class _Daemon:
             self.config.socket.unlink()
 
     def end(self, subject: Subject, cause: str) -> None:
-        """Forget a process, and have the verifier told if it had an identity."""
+        """Forget a process and its steps; have the verifier told of those with an identity."""
+        self._forget(subject, cause)
+        for step in self.jobs.end_all_of(subject):
+            self._forget(step, PARENT_ENDED)
+
+    def _forget(self, subject: Subject, cause: str) -> None:
         self.watch.remove(subject)
         subject.end(cause)
         if self.collector.drop(subject) and not self.over.is_set():

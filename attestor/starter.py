@@ -18,6 +18,8 @@ from evidence.shapes import Shape
 CHANNEL = 3
 """The descriptor at which a launched program finds its end of the socket pair."""
 VARIABLE = "PROCSEAL_FD"
+JOB_VARIABLE = "PROCSEAL_JOB_FD"
+"""Names a descriptor of whoever had the program launched, which it does not have."""
 STANDARD = (0, 1, 2)
 
 
@@ -44,8 +46,7 @@ class Order(Shape):
     def variables(self) -> dict[str, str]:
         """What the program is given, but for our own VARIABLE."""
         given = dict(one.split("=", 1) for one in self.environment)
-        given.pop(VARIABLE, None)
-        return given
+        return {name: given[name] for name in given if name not in (VARIABLE, JOB_VARIABLE)}
 
 
 def give(order: Order, channel: socket.socket, descriptors: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from attestor.interpreter import PythonProgram
+from attestor.jobs import Job
 from attestor.look import Glance, Pins
 from attestor.peer import Peer
 from attestor.reasons import Local, refuse
@@ -100,6 +101,8 @@ class Started:
     """What that is, where it is an interpreter with a script."""
     modules: bytes
     """The encoded ModuleTree of what it could import when it started; else empty."""
+    job: Job | None
+    """The one whose step it is, if it is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +145,10 @@ class Subject:
         self.core_hash = self.core.digest()
         self.modules = met.started.modules if met.started else b""
         """The ModuleTree that the core record has the digest of."""
+        self.job = met.started.job if met.started else None
+        """The one whose step it is, if it is one."""
+        self.jobs: list[Job] = []
+        """Its own."""
         self.key_name = b""
         self.needs_canary = False
         """The verifier has said so when it was asked whether it wants the process."""
@@ -207,7 +214,7 @@ class Subject:
         self.token, self.claims = "", None
 
     def end(self, cause: str) -> None:
-        """Forget every key, because of `cause`: EXITED, EXECUTED or CHANGED."""
+        """Forget every key, because of `cause`, one of evidence.messages.GoneProcess."""
         self.forget((Finding(reason=cause, what=self.label),))
 
     def current(self, now: datetime) -> wit.Claims:
@@ -272,5 +279,5 @@ def core_record(met: Met, use_key: bytes, *, node: str, instance: bytes) -> Core
         identity=met.identity,
         proof_key=met.proof_key,
         purpose=met.purpose,
-        origin=NO_ORIGIN,
+        origin=met.started.job.origin if met.started and met.started.job else NO_ORIGIN,
     )

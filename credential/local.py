@@ -5,7 +5,8 @@ One packet is one message, `procseal/1 VERB` and then `name: value` lines, each 
 class's fields, a member that may be absent is absent where empty, and what was read encodes to
 the bytes that came in.
 
-    process    Obtain, Prove, Token                    attestor   Nonce, Credential, Proof, Refusal
+    process    Obtain, Prove, Token, Job               attestor   Nonce, Credential, Proof, Opened,
+                                                                  Refusal
     people     Launch, Status                                     Launched, Ended, State, Refusal
 """
 
@@ -26,6 +27,8 @@ MOST_DETAIL = 1024
 DEFAULT_PATH = "/run/procseal/attestor.sock"
 CHANNEL_VARIABLE = "PROCSEAL_FD"
 """Where a launched process finds the number of the descriptor to talk through."""
+JOB_VARIABLE = "PROCSEAL_JOB_FD"
+"""Where `attestor run --job` finds the number of the descriptor that is the job."""
 
 _TEXT = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 """No control characters (a terminal may show any of this), no line ends, no surrogates."""
@@ -190,8 +193,34 @@ class Token(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Job(Message):
+    """The process wants programs to be launched for a job of its own."""
+
+    VERB: ClassVar[str] = "job"
+
+    name: str = _one(wit.JOB)
+    """What it calls the job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Message):
+    """The job is open, and is the one descriptor that comes along (SCM_RIGHTS).
+
+    Whoever holds it may have steps launched. When nobody does, or somebody shuts it down or writes
+    to it, the job is over.
+    """
+
+    VERB: ClassVar[str] = "opened"
+
+    name: str = _one(wit.JOB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch(Message):
-    """Start this program, tied to its attestor; carries its descriptors 0, 1 and 2."""
+    """Start this program, tied to its attestor; carries its descriptors 0, 1 and 2.
+
+    With a job it is a step of that, whose descriptor comes fourth.
+    """
 
     VERB: ClassVar[str] = "launch"
 
@@ -207,6 +236,7 @@ class Launch(Message):
     """Absolute path of a Python interpreter, whose script the first argument is then."""
     file: tuple[str, ...] = _perhaps_many(_PATH, most=16)
     """Files that the program is to read, by absolute path without `.` and `..`."""
+    job: str = _perhaps(wit.JOB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,8 +316,8 @@ class Refusal(Message):
 MESSAGES: dict[str, type[Message]] = {
     message.VERB: message
     for message in (
-        Nonce, Obtain, Credential, Prove, Proof, Token, Launch, Launched, Ended, Status, Restart,
-        State, Refusal,
+        Nonce, Obtain, Credential, Prove, Proof, Token, Job, Opened, Launch, Launched, Ended,
+        Status, Restart, State, Refusal,
     )
 }  # fmt: skip
 

@@ -12,12 +12,12 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from credential import base64url, crypto, local, presentation
 from credential.presentation import Kind
@@ -26,6 +26,7 @@ from credential.wit import ProofKey
 from credential.wpt import JTI_BYTES
 
 _RETRY_SECONDS = 0.05
+_INT = struct.Struct("i")
 
 Answer = TypeVar("Answer", bound=local.Message)
 
@@ -37,6 +38,19 @@ class Proven(NamedTuple):
     proof: str
 
 
+class Job(NamedTuple):
+    """A job of this process's, for as long as its block lasts."""
+
+    name: str
+    fd: int
+    """The job itself: whoever holds it may have steps launched. Not inherited unless passed on."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `attestor run --job` has to find, where the descriptor keeps its number."""
+        return {local.JOB_VARIABLE: str(self.fd)}
+
+
 class Identity:
     """The credential of this process, for as long as its connection to the attestor lives."""
 
@@ -44,7 +58,7 @@ class Identity:
         self._channel = channel
         self._use_key = use_key
         self._turn = asyncio.Lock()
-        self._exchanges: set[asyncio.Task[local.Message]] = set()
+        self._exchanges: set[asyncio.Task[_Answer]] = set()
         self._credential: local.Credential | None = None
 
     @property
@@ -97,6 +111,29 @@ class Identity:
         self._credential = await self._ask(local.Token(), local.Credential)
         return self._credential.token
 
+    @asynccontextmanager
+    async def job(self, name: str) -> "AsyncIterator[Job]":
+        """Open a job, for programs that this process has launched, and end it with the block.
+
+            async with identity.job("build-17") as job:
+                run(["attestor", "run", "--job", job.name, "--", "/usr/bin/sign"],
+                    pass_fds=[job.fd], env=os.environ | job.environment)
+
+        Whoever is given the descriptor may have steps launched, with arguments and input of its
+        own. Raise Refused with the attestor's findings.
+        """
+        answer = await self._converse(local.Job(name=name))
+        with answer:
+            opened = _expect(answer.message, local.Opened)
+            if not answer.descriptors:
+                raise ConnectionError("the attestor sent no descriptor for the job")
+            with socket.socket(fileno=answer.descriptors.pop()) as end:
+                try:
+                    yield Job(name=opened.name, fd=end.fileno())
+                finally:
+                    with suppress(OSError):  # it may be over already
+                        end.shutdown(socket.SHUT_RDWR)  # whoever else holds it
+
     async def shake_hands(self, wanted: local.Obtain) -> None:
         """Answer the attestor's nonce, with a descriptor of our own: once, at the beginning.
 
@@ -105,13 +142,13 @@ class Identity:
         A descriptor can only be sent by a program that means to; a golden `cat` that a thief
         lets speak for him cannot.
         """
-        nonce = _expect(await self._receive(), local.Nonce).nonce
+        nonce = (await self._hear(local.Nonce)).nonce
         descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             await self._send(self._with_use_key(replace(wanted, nonce=nonce)), descriptor)
         finally:
             os.close(descriptor)
-        self._credential = _expect(await self._receive(), local.Credential)
+        self._credential = await self._hear(local.Credential)
 
     def _with_use_key(self, wanted: local.Obtain) -> local.Obtain:
         """Name a key of our own, and show that we hold it."""
@@ -137,7 +174,12 @@ class Identity:
         return self._credential
 
     async def _ask(self, message: local.Message, expected: type[Answer]) -> Answer:
-        """Send `message` and return its answer.
+        """Send `message` and return its answer, which comes with no descriptors."""
+        with await self._converse(message) as answer:
+            return _expect(answer.message, expected)
+
+    async def _converse(self, message: local.Message) -> "_Answer":
+        """Send `message` and return its answer, which the caller closes.
 
         A caller that is cancelled leaves its exchange running to its end, so that its answer
         is never taken for that of the next one.
@@ -146,9 +188,13 @@ class Identity:
         self._exchanges.add(exchange)
         exchange.add_done_callback(self._exchanges.discard)
         exchange.add_done_callback(_retrieve)
-        return _expect(await asyncio.shield(exchange), expected)
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            exchange.add_done_callback(_close)
+            raise
 
-    async def _exchange(self, message: local.Message) -> local.Message:
+    async def _exchange(self, message: local.Message) -> "_Answer":
         async with self._turn:
             with suppress(BrokenPipeError):  # its last words, a refusal, may be there to be read
                 await self._send(message)
@@ -161,25 +207,62 @@ class Identity:
             try:
                 self._channel.sendmsg([data], rights)
             except BlockingIOError:
-                await self._writable()
+                loop = asyncio.get_running_loop()
+                await self._until(loop.add_writer, loop.remove_writer)
             else:
                 return
 
-    async def _writable(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _until(
+        self, add: Callable[..., object], remove: Callable[[socket.socket], object]
+    ) -> None:
         ready = asyncio.Event()
-        loop.add_writer(self._channel, ready.set)
+        add(self._channel, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_writer(self._channel)
+            remove(self._channel)
 
-    async def _receive(self) -> local.Message:
-        loop = asyncio.get_running_loop()
-        data = await loop.sock_recv(self._channel, local.MOST_BYTES + 1)
+    async def _hear(self, expected: type[Answer]) -> Answer:
+        with await self._receive() as answer:
+            return _expect(answer.message, expected)
+
+    async def _receive(self) -> "_Answer":
+        space, flags = socket.CMSG_SPACE(_INT.size), socket.MSG_CMSG_CLOEXEC
+        while True:
+            try:
+                data, ancillary, _, _ = self._channel.recvmsg(local.MOST_BYTES + 1, space, flags)
+            except BlockingIOError:
+                loop = asyncio.get_running_loop()
+                await self._until(loop.add_reader, loop.remove_reader)
+            else:
+                break
         if not data:
             raise ConnectionResetError("the attestor has ended the connection")
-        return local.decode(data)
+        descriptors = [_INT.unpack(value)[0] for _, _, value in ancillary]
+        try:
+            return _Answer(local.decode(data), descriptors)
+        except BaseException:
+            for one in descriptors:
+                os.close(one)
+            raise
+
+
+@dataclass(slots=True)
+class _Answer:
+    """A message of the attestor's, and the descriptor that came with it, if one did."""
+
+    message: local.Message
+    descriptors: list[int]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
 @asynccontextmanager
@@ -252,7 +335,7 @@ def _is_connected(channel: socket.socket, path: str | Path) -> bool:
 
 
 def _rights(descriptor: int) -> tuple[int, int, bytes]:
-    return (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+    return (socket.SOL_SOCKET, socket.SCM_RIGHTS, _INT.pack(descriptor))
 
 
 def _expect(message: local.Message, expected: type[Answer]) -> Answer:
@@ -263,7 +346,13 @@ def _expect(message: local.Message, expected: type[Answer]) -> Answer:
     return message
 
 
-def _retrieve(exchange: asyncio.Task[local.Message]) -> None:
+def _retrieve(exchange: asyncio.Task[_Answer]) -> None:
     """Look at the outcome of an exchange that nobody waits for, so that asyncio does not warn."""
     if not exchange.cancelled():
         exchange.exception()
+
+
+def _close(exchange: asyncio.Task[_Answer]) -> None:
+    """Close what came with an answer that nobody waits for any more."""
+    if not exchange.cancelled() and exchange.exception() is None:
+        exchange.result().close()

@@ -297,7 +297,7 @@ class GoneProcess(Shape):
 
     key_name: bytes
     cause: str
-    """`process.exited`, `process.executed` or `process.changed`."""
+    """`process.exited`, `process.executed`, `process.changed`, `parent.ended` or `job.ended`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,8 +138,9 @@ class Player:
         """Bring evidence of all processes so far and of new ones, and open what comes back."""
         challenge = self.challenge(new)
         result = self.door.evidence(self.node.evidence(challenge, new, self.processes))
-        for process, outcome in zip((*new, *self.processes), result.outcomes, strict=True):
-            self.take(challenge, process, outcome)
+        outcomes = {one.key_name: one for one in result.outcomes}
+        for process in (*new, *self.processes):
+            self.take(challenge, process, outcomes[process.key_name])
         self.processes = [one for one in (*self.processes, *new) if one.key_name in self.tokens]
         return result
 

@@ -10,8 +10,8 @@ MOST_ITEMS = 1 << 17
 """Of one message. An array of 65536 key Names, each an item, and all else that evidence has."""
 MOST_ENVELOPE_ITEMS = 32
 """Of a message that comes in at the door: one array of plain members."""
-MOST_CORE_ITEMS = 96
-"""Of a core record, with 16 files of a configuration."""
+MOST_CORE_ITEMS = 192
+"""Of a core record, with 16 files of a configuration, 64 scopes and 16 members of a context."""
 MOST_BODY_ITEMS = 1 << 20
 """Of a body, which is bytes within a message: some 10,000 processes."""
 FEWEST_ITEMS = 64

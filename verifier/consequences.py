@@ -23,10 +23,34 @@ def revoke(
     *,
     by: str = "",
 ) -> None:
-    """End the credential of one process; `by` is who asked for it, if not the verifier itself."""
+    """End the credential of one process, and of those that it had launched for its jobs.
+
+    `by` is who asked for it, if not the verifier itself.
+    """
+    _end(transaction, process, cause, findings=findings, by=by)
+    _end_steps(transaction, [process])
+
+
+def _end(
+    transaction: Transaction,
+    process: ProcessRow,
+    cause: Cause,
+    *,
+    findings: Sequence[Finding] = (),
+    by: str = "",
+) -> None:
     transaction.revoke_tokens(process, str(cause))
     _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause, findings=findings, by=by)
     transaction.remove(process)
+
+
+def _end_steps(transaction: Transaction, ended: Sequence[ProcessRow]) -> None:
+    """End what these processes had launched, and what that had, from the top down."""
+    while ended:
+        ended = [step for parent in ended for step in transaction.steps(parent)]
+        for step in ended:
+            _overtake(transaction, step)
+            _end(transaction, step, Cause.PARENT_ENDED)
 
 
 def _record(  # noqa: PLR0913 - what a row says
@@ -53,12 +77,12 @@ def revoke_all(
     transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause, *, by: str = ""
 ) -> int:
     """End the credentials of these processes, and let no decision in the making overlook it."""
-    count = 0
-    for process in processes:
+    ended = [*processes]
+    for process in ended:
         _overtake(transaction, process)
-        revoke(transaction, process, cause, by=by)
-        count += 1
-    return count
+        _end(transaction, process, cause, by=by)
+    _end_steps(transaction, ended)
+    return len(ended)
 
 
 def _overtake(transaction: Transaction, process: ProcessRow) -> None:
@@ -188,9 +212,9 @@ def advance(transaction: Transaction, node: NodeRow, verdict: NodeVerdict) -> No
 def revoke_unreported(transaction: Transaction, node: str, verdict: NodeVerdict) -> None:
     """End the credentials of processes that the accepted evidence does not speak of."""
     reported = {one.key_name for one in verdict.processes}
-    for process in transaction.processes(node=node):
-        if process.key_name not in reported:
-            revoke(transaction, process, Cause.NOT_REPORTED)
+    processes = transaction.processes(node=node)
+    unreported = [one for one in processes if one.key_name not in reported]
+    revoke_all(transaction, unreported, Cause.NOT_REPORTED)
 
 
 def remember(
@@ -205,6 +229,7 @@ def remember(
             key_name=accepted.key_name,
             core=accepted.core.encode(),
             workload=accepted.workload.id,
+            parent_key=accepted.core.origin.parent_key,
             chain_key=token.chain_key,
             step=token.step,
             jti=token.jti,
@@ -245,6 +270,8 @@ def remember(
         "executable": f"sha256:{accepted.core.executable.hex()}",
         "pid": accepted.core.pid,
         "cgroup": accepted.core.cgroup,
+        "parent": accepted.core.origin.parent,
+        "job": accepted.core.origin.job,
         "namespaces": accepted.core.namespaces,
         "use_key": thumbprint,
         "decision": occasion.ledger,

@@ -81,6 +81,8 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_USER: "verifier workload list",
     Reason.PROCESS_UNIT: "verifier workload list",
     Reason.PROCESS_STARTER: "attestor run --user USER -- PROGRAM ARGUMENTS",
+    Reason.PROCESS_PARENT_MISSING: "attestor run --job ID -- PROGRAM ARGUMENTS, by the parent",
+    Reason.PROCESS_PARENT: "verifier workload list",
     Reason.PROCESS_ARGUMENTS: "attestor run -- PROGRAM ARGUMENTS, those of the workload",
     Reason.PROCESS_ENVIRONMENT: "attestor run --env NAME=VALUE, for each that the workload has",
     Reason.PROCESS_CONFIGURATION: "attestor run --file PATH, for each that the workload has; `chown"

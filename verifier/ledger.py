@@ -56,6 +56,10 @@ class Cause(StrEnum):
     LEVEL_FELL = "process.level-fell"
     """The tokens ended, and one that says the lower level was issued."""
     NOT_REPORTED = "process.not-reported"
+    PARENT_ENDED = "parent.ended"
+    """The credential of the process that had it launched has ended, whatever for."""
+    JOB_ENDED = "job.ended"
+    """That process, or whoever it gave the job to, has ended the job that it was launched for."""
     NODE_REFUSED = "node.drift"
     NODE_REBOOTED = "node.rebooted"
     NODE_REMOVED = "node.removed"
@@ -74,7 +78,9 @@ class Cause(StrEnum):
     OPERATOR = "operator"
 
 
-TOLD_BY_NODE = (Cause.EXITED, Cause.EXECUTED, Cause.CHANGED)
+TOLD_BY_NODE = (
+    Cause.EXITED, Cause.EXECUTED, Cause.CHANGED, Cause.PARENT_ENDED, Cause.JOB_ENDED,
+)  # fmt: skip
 """The causes that a node may give."""
 
 

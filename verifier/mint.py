@@ -65,6 +65,8 @@ class Occasion:
     """Number of the decision's row."""
     policy_version: int
     now: datetime
+    until: datetime | None = None
+    """When the token of the process's parent ends, where it has one: its own ends no later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +130,12 @@ def _new_token(accepted: Accepted, occasion: Occasion, random: Random) -> Token:
 
 
 def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Random) -> Token:
+    expires = occasion.now + accepted.workload.lifetime
     return replace(
         token,
         jti=base64url.encode(random(JTI_BYTES)),
         issued=occasion.now,
-        expires=occasion.now + accepted.workload.lifetime,
+        expires=min(expires, occasion.until) if occasion.until else expires,
         policy_version=occasion.policy_version,
         level=accepted.level,
     )

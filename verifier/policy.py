@@ -145,7 +145,7 @@ class Workload:
     """Names of the sets and signers that its mapped files may come from."""
     user: str
     unit: str
-    """Last component of its cgroup; empty where `any_starter`, `container` or `launch`."""
+    """Last component of its cgroup; empty where something else says who may start it."""
     any_starter: bool
     minimum: str
     """`lab`, `L1` ... `L4`."""
@@ -161,6 +161,8 @@ class Workload:
     """Whether a canary has to show that the kernel measures its uid and its file system."""
     launch: Launch | None = None
     """What its attestor must have launched it with, if that must have launched it."""
+    parent: str = ""
+    """SPIFFE ID of the process that must have had it launched for a job; empty where none may."""
     posture: tuple[str, ...] = ()
     """How the node's kernel has to be set: words of `verifier.posture.DEMANDS`."""
     interpreter: Interpreted | None = None
@@ -361,6 +363,10 @@ def _misfits_of(workload: Workload, policy: Policy) -> Iterator[Finding]:
     signers = {one.name for one in policy.signers}
     if not workload.id.startswith(prefix):
         yield _misfit(what, expected=f"{prefix}…", found=workload.id)
+    if workload.parent and (
+        workload.parent == workload.id or not workload.parent.startswith(prefix)
+    ):
+        yield _misfit(f"{what}: parent", expected=f"another {prefix}…", found=workload.parent)
     for name in workload.mapped:
         if name not in files and name not in signers:
             yield _misfit(what, expected=f"set or signer {name}", found="none such")

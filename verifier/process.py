@@ -1,6 +1,7 @@
 """Link 7: the process is what its record says, and a workload wants exactly that.
 
-Each process is judged alone: what is wrong with one never touches its neighbours.
+Each process is judged alone: what is wrong with one never touches its neighbours, but for those
+that it had launched for a job.
 """
 
 import shlex
@@ -18,7 +19,6 @@ from evidence.process import (
     BINDINGS,
     IN_RECORD,
     LAUNCHED,
-    NO_ORIGIN,
     PEER_PROOFS,
     CoreRecord,
     Look,
@@ -34,6 +34,7 @@ from verifier.layout import find_misplaced
 from verifier.levels import Grounds, reach
 from verifier.modules import find_unproven, verify_modules
 from verifier.node import Measured, Node
+from verifier.origin import find_other_origin, find_unsound_origin, order_by_parents
 from verifier.places import is_in_place, judge_place
 from verifier.policy import (
     LEVELS,
@@ -70,7 +71,7 @@ LOOK_UIDS = 4
 def judge_processes(
     known: KnownList, *, node: Node, policy: Policy, withdrawn: tuple[bytes, ...]
 ) -> tuple[Accepted | Refused, ...]:
-    """Return what becomes of each process of the body: new ones, then known ones."""
+    """Return what becomes of each process of the body: new ones, then known ones, then steps."""
     body = known.replayed.instance.quote.body
     judge = _Judge(
         known=known,
@@ -86,10 +87,11 @@ def judge_processes(
     ]
     times = Counter(name for name, _ in offers)
     gone = frozenset(withdrawn)
-    return tuple(
+    outcomes = tuple(
         _judge_alone(judge, name, offer, is_withdrawn=name in gone, times=times[name])
         for name, offer in offers
     )
+    return order_by_parents(outcomes)
 
 
 def select_workload(core: CoreRecord, *, node: str, policy: Policy) -> Workload:
@@ -263,6 +265,7 @@ def _unsound(core: CoreRecord) -> Iterator[Finding]:
         expected = "what it was launched with, and nothing where it was not"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)
     yield from find_unsound(core.purpose, what=what)
+    yield from find_unsound_origin(core, what=what)
     is_not_made_yet = core.proof_key == "tpm" and not core.use_key
     if not is_not_made_yet and not crypto.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
@@ -340,9 +343,7 @@ def _mismatches(
     if core.proof_key != workload.proof_key:
         expected, found = workload.proof_key, label(core.proof_key)
         yield Finding(reason=Reason.PROCESS_PROOF_KEY, what=what, expected=expected, found=found)
-    if core.origin != NO_ORIGIN:
-        expected, found = "no parent", label(core.origin.parent)
-        yield Finding(reason=Reason.PROCESS_PARENT, what=what, expected=expected, found=found)
+    yield from find_other_origin(workload, core, what=what)
     yield from find_unallowed(workload, core.purpose, what=what)
     if workload.launch:
         yield from _launched_otherwise(workload.launch, core)

@@ -185,6 +185,8 @@ class Reason(StrEnum):
     PROCESS_LEVEL = "process.level-below-minimum"
     PROCESS_PROOF_KEY = "process.proof-key-not-the-workloads"
     PROCESS_PARENT = "process.parent-not-the-workloads"
+    PROCESS_PARENT_MISSING = "process.parent-missing"
+    PROCESS_PARENT_GONE = "process.parent-gone"
 
     # What it is wanted for
     USE_AUDIENCE = "use.audience-not-the-workloads"

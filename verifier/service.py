@@ -8,7 +8,7 @@ any thread.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from threading import Lock
@@ -33,7 +33,7 @@ from evidence.messages import (
     Wanted,
     WantedAnswer,
 )
-from evidence.process import CoreRecord
+from evidence.process import NO_ORIGIN, CoreRecord
 from verifier import case as cases
 from verifier import plain
 from verifier.appraisal import highest
@@ -535,7 +535,7 @@ class Service:
                 minted = mint(
                     judged,
                     held.token if held else None,
-                    occasion=occasion,
+                    occasion=_bounded(transaction, judged, occasion),
                     keys=self.keys,
                     random=self.random,
                     new_slot=lambda: transaction.new_slot(self.random),
@@ -543,6 +543,8 @@ class Service:
             except credential.Malformed as malformed:
                 finding = Finding(reason=Reason.MALFORMED_PROCESS, found=label(str(malformed)))
                 judged = Refused(key_name=judged.key_name, findings=(finding,))
+            except Rejected as rejected:
+                judged = Refused(key_name=judged.key_name, findings=rejected.findings)
             else:
                 if held is not None:
                     reinstate(transaction, held)
@@ -692,6 +694,21 @@ def _is_later_boot(seen: ClockSeen, node: NodeRow) -> bool:
 def _misses_canary(refusal: Malformed | Rejected) -> bool:
     findings = refusal.findings if isinstance(refusal, Rejected) else ()
     return any(one.reason == Reason.KERNEL_POLICY_CANARY for one in findings)
+
+
+def _bounded(transaction: Transaction, accepted: Accepted, occasion: Occasion) -> Occasion:
+    """Have a step's token end with its parent's at the latest; raise Rejected where that has none.
+
+    The parent was settled before. Its token has half of its life left at least, and is renewed
+    before half of the step's is over.
+    """
+    core = accepted.core
+    if core.origin == NO_ORIGIN:
+        return occasion
+    parent = transaction.process(core.node, core.origin.parent_key)
+    if parent is None:
+        raise reject(Reason.PROCESS_PARENT_GONE, expected=label(core.origin.parent))
+    return replace(occasion, until=parent.token.expires)
 
 
 def _told_cause(text: str) -> Cause:

@@ -212,6 +212,8 @@ class ProcessRow(Base):
     key_name: Mapped[bytes] = mapped_column(primary_key=True)
     core: Mapped[bytes]
     workload: Mapped[str] = mapped_column(index=True)
+    parent_key: Mapped[bytes] = mapped_column(index=True)
+    """Of the process that had it launched for a job; empty where none had."""
     chain_key: Mapped[bytes]
     """What the current token is sealed under."""
     step: Mapped[int]
@@ -460,6 +462,11 @@ class Transaction:
         if is_suspended is not None:
             query = query.where(ProcessRow.is_suspended == is_suspended)
         return self._session.scalars(query).all()
+
+    def steps(self, parent: ProcessRow) -> Sequence[ProcessRow]:
+        """Return the processes that this one had launched for its jobs."""
+        mine = (ProcessRow.node == parent.node, ProcessRow.parent_key == parent.key_name)
+        return self._session.scalars(select(ProcessRow).where(*mine)).all()
 
     def token(self, jti: str) -> TokenRow | None:
         """Return what is known of the token with this id."""

@@ -57,7 +57,7 @@ class NodeVerdict:
     canaries: tuple[Place, ...]
     """Where this evidence has shown that the kernel measures."""
     processes: tuple[Accepted | Refused, ...]
-    """In the order of the body: new ones, then known ones."""
+    """In the order of the body, new ones, then known ones; but each step after its parent."""
     reported: tuple[Finding, ...]
     """What was seen and refuses nothing."""
     judged_at: datetime

@@ -21,7 +21,7 @@ id = "spiffe://example.org/payments"
 executable = { set = "payments-1.4", file = "bin/payments" }
 mapped = ["debian-12", "payments-1.4"]     # where its libraries may come from
 user = "payments"
-unit = "payments.service"                   # or any_starter = true, or container
+unit = "payments.service"                   # or any_starter = true, container, launch, parent
 minimum = "L2"
 lifetime = "10m"                            # this and the next three may be left out
 lease = "5m"
@@ -46,6 +46,8 @@ _CGROUP = re.compile(r"(/(?!\.{1,2}(/|\Z))[A-Za-z0-9:_.@-]{1,255}){1,16}(/\*)?")
 _ARGUMENT = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,4096}")
 """What the attestor's local protocol lets through."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+OURS = {"PROCSEAL_FD", "PROCSEAL_JOB_FD"}
+"""Variables that a launched program has from its attestor alone, or not at all."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _PLACE = re.compile(
     r"(/(?!\.{1,2}(/|\Z))[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,255}){1,32}"
@@ -76,7 +78,7 @@ def read_workload(text: str) -> Workload:
     table.what = f"workload {id_}"
     executable = table.table("executable")
     lifetime, lease = _read_times(table)
-    unit, any_starter, container, launch = _read_starter(table)
+    unit, any_starter, container, launch, parent = _read_starter(table)
     audiences, scopes = _read_uses(table)
     workload = Workload(
         id=id_,
@@ -90,6 +92,7 @@ def read_workload(text: str) -> Workload:
         needs_canary=table.flag("canary", default=True),
         interpreter=_read_interpreter(table),
         launch=launch,
+        parent=parent,
         minimum=table.text("minimum", _LEVEL),
         audiences=audiences,
         scopes=scopes,
@@ -104,16 +107,20 @@ def read_workload(text: str) -> Workload:
     return workload
 
 
-def _read_starter(table: Table) -> tuple[str, bool, Container | None, Launch | None]:
-    """Return what tells who may start it: its unit, nothing, its container, or its attestor."""
+def _read_starter(table: Table) -> tuple[str, bool, Container | None, Launch | None, str]:
+    """Return what tells who may start it: its unit, nothing, its container, or its attestor.
+
+    The attestor is told with what, or by whom, or both.
+    """
     unit, any_starter = table.text("unit", _UNIT, default=""), table.flag("any_starter")
     container = _read_container(table) if table.value("container") is not None else None
     launch = _read_launch(table) if table.value("launch") is not None else None
-    said = (bool(unit), any_starter, container is not None, launch is not None)
-    if said.count(True) != 1:
-        expected = "one of unit, any_starter = true, container and launch"
+    parent = table.text("parent", SPIFFE_ID, default="")
+    is_launched = launch is not None or bool(parent)
+    if (bool(unit), any_starter, container is not None, is_launched).count(True) != 1:
+        expected = "one of unit, any_starter = true, container, and launch or parent or both"
         raise table.refuse("unit", expected=expected)
-    return unit, any_starter, container, launch
+    return unit, any_starter, container, launch, parent
 
 
 def _read_launch(table: Table) -> Launch:
@@ -128,8 +135,8 @@ def _read_launch(table: Table) -> Launch:
     if not all(_NAME.fullmatch(name) for name in environment.values):
         raise launch.refuse("env", expected=f"names of the form {_NAME.pattern}")
     variables = {name: environment.text(name, _ARGUMENT) for name in environment.values}
-    if "PROCSEAL_FD" in variables:
-        raise launch.refuse("env", expected="no PROCSEAL_FD, which the attestor gives")
+    if OURS & variables.keys():
+        raise launch.refuse("env", expected=f"none of {', '.join(sorted(OURS))}, which are ours")
     files = {}
     for file in launch.tables("files"):
         path = file.text("path", _PLACE)

@@ -126,6 +126,11 @@ class Puppet:
         self.do(f"{how} {packet(asked)}")
         return self.receive()
 
+    def open_job(self, name: str, how: str = "send") -> local.Message | None:
+        """Ask for a job, and keep the descriptor that comes with the answer."""
+        self.do(f"{how} {packet(local.Job(name=name))}")
+        return self.receive()
+
 
 class LocalPuppet(Puppet):
     """A puppet on this machine."""
@@ -158,10 +163,17 @@ class LocalPuppet(Puppet):
 class Launched(LocalPuppet):
     """A puppet that the attestor launched; what is talked to is `attestor run`."""
 
-    def __init__(self, command: Sequence[str | Path], *, uid: int, directory: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        uid: int,
+        directory: Path,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            user=uid, group=uid, extra_groups=[], cwd=directory,
+            user=uid, group=uid, extra_groups=[], cwd=directory, **options,
         )  # fmt: skip
         assert self.hear() == "ready"
         self.do(f"use {CHANNEL}")

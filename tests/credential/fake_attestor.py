@@ -13,7 +13,18 @@ from types import TracebackType
 from typing import Self
 
 from credential import Finding, Malformed, local, presentation
-from credential.local import Credential, Message, Nonce, Obtain, Proof, Prove, Refusal, Token
+from credential.local import (
+    Credential,
+    Job,
+    Message,
+    Nonce,
+    Obtain,
+    Opened,
+    Proof,
+    Prove,
+    Refusal,
+    Token,
+)
 from tests.credential import world
 
 NO_DESCRIPTOR = Finding(reason="local.malformed", what="expected one descriptor and the nonce")
@@ -57,6 +68,9 @@ class FakeAttestor:
     to_obtain: Callable[[Obtain], Message | bytes] = to_obtain
     to_prove: Callable[[Prove], Message | bytes] = to_prove
     to_token: Callable[[], Message | bytes] = lambda: to_obtain(Obtain(nonce=""))
+    opens_jobs: bool = True
+    jobs: list[socket.socket] = field(default_factory=list)
+    """Our ends, of those that were opened."""
     heard: list[Message] = field(default_factory=list)
     backlog: int = 16
     _listener: socket.socket = field(init=False)
@@ -81,6 +95,8 @@ class FakeAttestor:
         for thread in self._threads:
             thread.join()
         self._listener.close()
+        for job in self.jobs:
+            job.close()
 
     def socket_pair(self) -> socket.socket:
         """The child's end of a channel whose other end is served."""
@@ -129,8 +145,17 @@ class FakeAttestor:
         self.heard.append(asked)
         if isinstance(asked, Prove):
             _send(channel, self.to_prove(asked))
+        elif isinstance(asked, Job):
+            self._open(channel, asked)
         elif isinstance(asked, Token):
             _send(channel, self.to_token())
+
+    def _open(self, channel: socket.socket, asked: Job) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.jobs.append(ours)
+        with theirs:
+            data = Opened(name=asked.name).encode()
+            socket.send_fds(channel, [data], [theirs.fileno()] if self.opens_jobs else [])
 
 
 def _send(channel: socket.socket, message: Message | bytes) -> None:

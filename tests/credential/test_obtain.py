@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -276,3 +277,63 @@ def test_the_fake_attestor_wants_a_descriptor(attestor: FakeAttestor) -> None:
         nonce = Nonce.decode(channel.recv(65536)).nonce
         channel.send(Obtain(nonce=nonce).encode())
         assert Refusal.decode(channel.recv(65536)).findings[0].reason == "local.malformed"
+
+
+# Jobs
+
+SHOWN = "import os; os.write(int(os.environ['PROCSEAL_JOB_FD']), b'it is here')"
+
+
+async def test_a_job_is_given_to_a_program(attestor: FakeAttestor) -> None:
+    async with obtain(path=attestor.path) as identity, identity.job("build-17") as job:
+        assert job.name == "build-17"
+        assert not os.get_inheritable(job.fd)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SHOWN, pass_fds=[job.fd], env={**os.environ, **job.environment}
+        )
+        assert await process.wait() == 0
+        assert attestor.jobs[0].recv(100) == b"it is here"
+        assert is_accepted(*await identity.prove(**request()))
+
+
+async def test_a_job_ends_with_its_block_whoever_holds_it(attestor: FakeAttestor) -> None:
+    async with obtain(path=attestor.path) as identity:
+        async with identity.job("build-17") as job:
+            kept = os.dup(job.fd)
+            with pytest.raises(BlockingIOError):
+                attestor.jobs[0].recv(1, socket.MSG_DONTWAIT)
+        assert attestor.jobs[0].recv(1, socket.MSG_DONTWAIT) == b""
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(job.fd)
+        os.close(kept)
+
+
+async def test_a_job_that_is_over_already(attestor: FakeAttestor) -> None:
+    async with obtain(path=attestor.path) as identity, identity.job("build-17"):
+        attestor.jobs[0].close()
+
+
+async def test_a_job_that_comes_without_a_descriptor(attestor: FakeAttestor) -> None:
+    attestor.opens_jobs = False
+    async with obtain(path=attestor.path) as identity:
+        with pytest.raises(ConnectionError, match="descriptor"):
+            async with identity.job("build-17"):
+                pass
+        assert is_accepted(*await identity.prove(**request()))
+
+
+async def test_whoever_opens_a_job_and_is_cancelled_leaves_no_descriptor(
+    attestor: FakeAttestor,
+) -> None:
+    async def open_job() -> None:
+        async with identity.job("build-17"):
+            raise AssertionError("cancelled before")
+
+    async with obtain(path=attestor.path) as identity:
+        opening = asyncio.create_task(open_job())
+        await asyncio.sleep(0)  # its message is on its way
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert is_accepted(*await identity.prove(**request()))  # and its answer is not ours
+        assert attestor.jobs[0].recv(1, socket.MSG_DONTWAIT) == b""

@@ -618,8 +618,10 @@ def local_messages() -> Iterator[bytes]:
     yield local.Prove(audience="https://ledger.example.org", method="POST", url=url).encode()
     yield local.Proof(token="a.b.c", proof="d.e.f").encode()
     yield local.Token().encode()
+    yield local.Job(name="build-17").encode()
+    yield local.Opened(name="build-17").encode()
     yield local.Launch(
-        argument=("/bin/a", "b c"), environment=("A=b",), user="payments", file=("/etc/a",)
+        argument=("/bin/a", "b c"), environment=("A=b",), user="payments", file=("/etc/a",), job="b"
     ).encode()
     yield local.Launched(pid=7).encode()
     yield local.Ended(status=-9).encode()

@@ -2,7 +2,7 @@
  * with one line of output: the pieces that attacks on the local socket are made of.
  *
  *   connect PATH          use this attestor            use FD          use this descriptor
- *   receive               the next packet, its line ends as |
+ *   receive               the next packet, its line ends as |; a descriptor with it is the job
  *   send TEXT             a packet, | as line ends     give TEXT       the same with a descriptor
  *   child-send TEXT       a child sends it             child-give TEXT
  *   forged-give PID TEXT  with SCM_CREDENTIALS that name another pid
@@ -10,6 +10,8 @@
  *   exec PATH [ARG...]    become another program, with the socket at descriptor 9
  *   speak PATH            become another program, whose output goes to the socket
  *   pass PATH             give the socket away         take PATH       take one that is given
+ *   pass-job PATH         give the job away            close-job       give it up
+ *   shut-job              end it
  *   load FILE             map a program's executable segments, as its loader would
  *   load-later FILE       map them readable first, and make them executable then
  *   map FILE              map the first page of a file executable
@@ -65,7 +67,7 @@
 
 enum { MOST = 70000, KEPT = 9, PAGE = 4096, STACK = 65536 };
 
-static int channel = -1;
+static int channel = -1, job = -1;
 static char **arguments;
 static volatile long value = 1;
 
@@ -157,9 +159,15 @@ static void from_child(char *text, int with_descriptor, pid_t pid)
 static void receive_packet(void)
 {
 	static char text[MOST];
+	char space[CMSG_SPACE(sizeof(int))];
+	struct iovec part = {.iov_base = text, .iov_len = sizeof text - 1};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space,
+				 .msg_controllen = sizeof space};
 	struct timeval patience = {.tv_sec = 30};
 	setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	ssize_t length = recv(channel, text, sizeof text - 1, 0);
+	ssize_t length = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
+	if (length >= 0 && CMSG_FIRSTHDR(&message))
+		memcpy(&job, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof job);
 	if (length < 0) {
 		say("failed %s", strerror(errno));
 		return;
@@ -182,7 +190,7 @@ static void become(char *path, int place)
 }
 
 /* A stream socket hands a descriptor from one puppet to another. */
-static int pass(const char *path)
+static int pass(const char *path, int descriptor)
 {
 	struct sockaddr_un name = address(path);
 	int to = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), kept = channel;
@@ -190,7 +198,7 @@ static int pass(const char *path)
 	if (connect(to, (struct sockaddr *)&name, sizeof name) < 0)
 		return -1;
 	channel = to;
-	int result = send_packet(letter, kept, 0);
+	int result = send_packet(letter, descriptor, 0);
 	channel = kept;
 	close(to);
 	return result;
@@ -618,7 +626,9 @@ static void obey(char *line)
 	} else if ((rest = after(line, "speak"))) {
 		become((char *)rest, STDOUT_FILENO);
 	} else if ((rest = after(line, "pass"))) {
-		done(pass(rest));
+		done(pass(rest, channel));
+	} else if ((rest = after(line, "pass-job"))) {
+		done(pass(rest, job));
 	} else if ((rest = after(line, "take"))) {
 		done(take(rest));
 	} else if ((rest = after(line, "map"))) {
@@ -671,6 +681,10 @@ static void obey(char *line)
 		done(namespaces());
 	} else if (strcmp(line, "pid") == 0) {
 		say("%d", (int)getpid());
+	} else if (strcmp(line, "close-job") == 0) {
+		done(close(job));
+	} else if (strcmp(line, "shut-job") == 0) {
+		done(shutdown(job, SHUT_RDWR));
 	} else if (strcmp(line, "close") == 0) {
 		close(channel);
 		done(0);
