@@ -61,6 +61,7 @@ class World:
             measured=(),
             boot_log=b"",
             policy=self.policy,
+            address="",
             now=NOW,
         )
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -268,14 +268,21 @@ class _Answer:
 @asynccontextmanager
 async def obtain(
     *, id: str = "",  # noqa: A002  (the protocol's word)
+    audience: str = "", scopes: Iterable[str] = (), context: Mapping[str, str] | None = None,
     proof_key: ProofKey = "attestor",
     path: str | Path = local.DEFAULT_PATH,
 ) -> AsyncIterator[Identity]:  # fmt: skip
     """Obtain this process's credential, and give it back at the end.
 
-    `id` is the SPIFFE ID wanted; without one, exactly one workload must match. `proof_key` says who
-    signs its proofs, as the workload does: its attestor, the TPM (slower, by some 0.2 s on a real
-    one), or this process, with a key that is made here and ends with the block. A launched
+    `id` is the SPIFFE ID wanted; without one, exactly one workload must match. `audience` and
+    `scopes` are where and what for the token is wanted; without them it is for all that the
+    workload allows now and nobody has to approve. `context` is what it is to say besides, as
+    `{"session": "4711"}`: what the workload asks for, at most 1 kB. Another session obtains its
+    own. What it was refused for may be granted later: obtain again.
+
+    `proof_key` says who signs its proofs, as the workload does: its attestor, the TPM (slower, by
+    some 0.2 s on a real one), or this process, with a key that is made here and ends with the
+    block. A launched
     process talks through the descriptor that PROCSEAL_FD names, which is taken once; any other
     connects to `path`. Takes as long as a quote: bound it with `asyncio.timeout`.
 
@@ -285,8 +292,16 @@ async def obtain(
     use_key = crypto.generate() if proof_key == "process" else None
     identity = Identity(channel, use_key=use_key)
     try:
-        kind = "" if proof_key == "attestor" else proof_key
-        await identity.shake_hands(local.Obtain(nonce="", id=id, proof_key=kind))
+        said = tuple(f"{name}={value}" for name, value in sorted((context or {}).items()))
+        wanted = local.Obtain(
+            nonce="",
+            id=id,
+            audience=audience,
+            scope=tuple(scopes),
+            context=said,
+            proof_key="" if proof_key == "attestor" else proof_key,
+        )
+        await identity.shake_hands(wanted)
         yield identity
     finally:
         await identity.aclose()

@@ -22,6 +22,9 @@ from verifier.canary import remember_asked, remember_outcome
 from verifier.node import Checkpoint, Known, Measured
 from verifier.replay import first_record_wanted
 
+ADDRESS = "10.1.2.3"
+"""Where evidence comes from, unless a test says otherwise."""
+
 
 class SimulatedVerifier:
     """It asks, judges, and keeps what a verdict or a rejection tells it to keep."""
@@ -33,6 +36,7 @@ class SimulatedVerifier:
         self.checkpoint: Checkpoint | None = None
         self.measured: tuple[Measured, ...] = ()
         self.boot_log = b""
+        self.address = ADDRESS
         self.asked: Challenge | None = None
         self.asked_times = 0
 
@@ -82,6 +86,7 @@ class SimulatedVerifier:
                 measured=self.measured,
                 boot_log=self.boot_log,
                 policy=self.policy,
+                address=self.address,
                 now=now,
             )
         except Rejected as rejected:

@@ -52,7 +52,8 @@ PURE = {
         "instance", "kernel_policy", "layout", "levels", "modules", "node", "origin", "places",
         "plain",
         "policy", "posture", "process", "process_key", "purpose", "quote", "quoted_registers",
-        "reasons", "records", "reference", "replay", "tables", "verdict", "workload",
+        "reasons", "records", "reference", "replay", "tables", "verdict", "whereabouts",
+        "window", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""
@@ -64,9 +65,9 @@ TOUCHING = {
 
 SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands",
-    "config", "consequences", "file_commands", "file_tools", "hints", "http", "init", "inventory",
-    "keys", "ledger", "listeners", "mint", "operator_commands", "operators", "reference_maker",
-    "relying_parties", "server_commands", "service", "store",
+    "config", "consequences", "file_commands", "file_tools", "grants", "hints", "http", "init",
+    "inventory", "keys", "ledger", "listeners", "mint", "operator_commands", "operators",
+    "reference_maker", "relying_parties", "server_commands", "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""
 

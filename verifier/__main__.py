@@ -13,7 +13,7 @@ from verifier.commands import MISUSED, NO, UNKNOWN, Commands, Run, print_refusal
 from verifier.config import DEFAULT_PATH, Misconfigured
 from verifier.file_commands import add_files, add_judging, add_makers
 from verifier.ledger import findings_json
-from verifier.operator_commands import add_nodes, add_policy, add_records, add_status
+from verifier.operator_commands import add_grants, add_nodes, add_policy, add_records, add_status
 from verifier.reasons import Rejected, printable
 from verifier.server_commands import add_server
 
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add_server(commands)
     add_status(commands)
     add_nodes(commands.group("node", "which machines there are"))
+    add_grants(commands.group("grant", "what processes may do for a while"))
     groups = add_policy(commands)
     add_makers(groups["reference"], groups["boot-policy"])
     add_records(commands)

@@ -24,7 +24,7 @@ from verifier.quote import verify_quote, verify_signature
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected
 from verifier.records import KnownList, judge_records
 from verifier.replay import replay_list
-from verifier.verdict import NodeVerdict
+from verifier.verdict import Accepted, NodeVerdict, Refused
 
 
 def appraise(  # noqa: PLR0913 - everything that a decision depends on
@@ -37,15 +37,17 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
     measured: tuple[Measured, ...],
     boot_log: bytes,
     policy: Policy,
+    address: str,
     now: datetime,
 ) -> NodeVerdict:
     """Return what becomes of the node's processes; raise Rejected if the node is not trusted.
 
     `signer` is SHA-256 of the key that signed the message (`verify_signed`); `challenge` is the
     one that was asked, spent already; `measured` and `boot_log` are the stored set and log that
-    the checkpoint commits to. Malformed is raised as it is. Anything unexpected is a rejection
-    too, never an accept, and every rejection of a quote that was made for the challenge carries
-    the clock that it showed.
+    the checkpoint commits to; `address` is where the message came from, empty where nobody knows:
+    it decides where a workload names networks, and nowhere else. Malformed is raised as it is.
+    Anything unexpected is a rejection too, never an accept, and every rejection of a quote that
+    was made for the challenge carries the clock that it showed.
     """
     seen: ClockSeen | None = None
     try:
@@ -73,7 +75,15 @@ def appraise(  # noqa: PLR0913 - everything that a decision depends on
         ruled = verify_kernel_policy(boot, policy=policy)
         watched = verify_canaries(ruled, node=node, policy=policy)
         known = judge_records(watched, policy=policy, checkpoint=checkpoint, node=node.name)
-        return _verdict(known, node, policy, evidence.withdrawn, now)
+        processes = judge_processes(
+            known,
+            node=node,
+            policy=policy,
+            withdrawn=evidence.withdrawn,
+            address=address,
+            now=now,
+        )
+        return _verdict(known, processes, policy, now)
     except Malformed:
         raise
     except Rejected as rejected:
@@ -115,9 +125,12 @@ def highest(seen: ClockSeen, before: ClockSeen | None) -> ClockSeen:
 
 
 def _verdict(
-    known: KnownList, node: Node, policy: Policy, withdrawn: tuple[bytes, ...], now: datetime
+    known: KnownList,
+    processes: tuple[Accepted | Refused, ...],
+    policy: Policy,
+    now: datetime,
 ) -> NodeVerdict:
-    """Return the verdict of an accepted node, and judge its processes."""
+    """Return the verdict of an accepted node."""
     replayed, instance = known.replayed, known.replayed.instance
     quote = instance.quote
     info = quote.clock_info
@@ -143,7 +156,7 @@ def _verdict(
         ),
         firmware_version=quote.firmware_version,
         canaries=known.watched.now_shown,
-        processes=judge_processes(known, node=node, policy=policy, withdrawn=withdrawn),
+        processes=processes,
         reported=(*quote.reported, *known.reported),
         judged_at=now,
     )

@@ -24,7 +24,7 @@ from verifier.node import Checkpoint, Measured, Node
 from verifier.policy import Policy, ReferenceSet, Signer, build_policy
 from verifier.reasons import Rejected
 from verifier.reference import read_reference_value
-from verifier.verdict import Accepted, NodeVerdict
+from verifier.verdict import Accepted, Granted, NodeVerdict
 from verifier.workload import read_workload
 
 WORKLOAD, REFERENCE, KERNEL_POLICY = "workload", "reference", "kernel-policy"
@@ -32,7 +32,7 @@ BOOT_POLICY = "boot-policy"
 KINDS = (WORKLOAD, REFERENCE, KERNEL_POLICY, BOOT_POLICY)
 """Kinds of policy documents."""
 
-TYPE = "procseal case 3"
+TYPE = "procseal case 4"
 SIGNED_TYPE = "procseal case signature 1"
 
 
@@ -124,6 +124,8 @@ class Case:
     boot_log: bytes
     """The stored one; what the message brings is in the message."""
     policy: Policy
+    address: str
+    """Where the message came from, empty where nobody knows."""
     now: datetime
 
 
@@ -139,6 +141,7 @@ def judge(case: Case) -> NodeVerdict:
         measured=case.measured,
         boot_log=case.boot_log,
         policy=case.policy,
+        address=case.address,
         now=case.now,
     )
 
@@ -152,6 +155,8 @@ class ProcessOutcome:
     """Empty where it was refused."""
     level: str
     """Empty where it was refused."""
+    granted: Granted | None
+    """None where it was refused."""
     reasons: tuple[str, ...]
 
 
@@ -173,12 +178,19 @@ def outcome_of(decision: NodeVerdict | Rejected | Malformed) -> Outcome:
         reasons = tuple(str(one.reason) for one in decision.findings)
         return Outcome(verdict="refused", reasons=reasons, processes=())
     processes = tuple(
-        ProcessOutcome(key_name=one.key_name, workload=one.workload.id, level=one.level, reasons=())
+        ProcessOutcome(
+            key_name=one.key_name,
+            workload=one.workload.id,
+            level=one.level,
+            granted=one.granted,
+            reasons=(),
+        )
         if isinstance(one, Accepted)
         else ProcessOutcome(
             key_name=one.key_name,
             workload="",
             level="",
+            granted=None,
             reasons=tuple(str(finding.reason) for finding in one.findings),
         )
         for one in decision.processes
@@ -207,6 +219,7 @@ class Head:
     frame: Frame
     documents: bytes
     """`digest_of` the policy's documents."""
+    address: str
     now: datetime
     outcome: Outcome
 
@@ -292,6 +305,7 @@ class Exported:
             measured=read_measured(self.parts),
             boot_log=self.boot_log,
             policy=policy_of(head.frame, self.documents),
+            address=head.address,
             now=head.now,
         )
         return case, head.outcome

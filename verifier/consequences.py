@@ -10,9 +10,10 @@ from verifier.mint import Minted, Occasion, thumbprint_of
 from verifier.node import Checkpoint
 from verifier.policy import LEVELS, Policy
 from verifier.process import select_workload
-from verifier.reasons import ClockSeen, Finding, Rejected
+from verifier.reasons import ClockSeen, Finding, Reason, Rejected
 from verifier.store import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow, Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
+from verifier.whereabouts import has_labels
 
 
 def revoke(
@@ -140,17 +141,63 @@ def void_tokens(transaction: Transaction, processes: Iterable[ProcessRow], cause
     count = 0
     for process in processes:
         _overtake(transaction, process)
-        transaction.revoke_tokens(process, str(cause))
-        _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause)
+        _void(transaction, process, cause)
         count += 1
     return count
 
 
-def void_higher(transaction: Transaction, process: ProcessRow, level: str) -> None:
-    """End the tokens of a process that say a higher level than the evidence reaches now."""
-    if LEVELS.index(level) < LEVELS.index(process.level):
-        transaction.revoke_tokens(process, str(Cause.LEVEL_FELL))
-        _record(transaction, Kind.CREDENTIAL_REVOKED, process, Cause.LEVEL_FELL)
+def _void(transaction: Transaction, process: ProcessRow, cause: Cause) -> None:
+    transaction.revoke_tokens(process, str(cause))
+    process.says = b""  # another one is due, even if it will say the same again
+    _record(transaction, Kind.CREDENTIAL_REVOKED, process, cause)
+
+
+def void_untrue(transaction: Transaction, process: ProcessRow, judged: Accepted) -> None:
+    """End the tokens of a process that say what is no longer so.
+
+    They say a higher level than the evidence reaches now, or name another approval.
+    """
+    if LEVELS.index(judged.level) < LEVELS.index(process.level):
+        _void(transaction, process, Cause.LEVEL_FELL)
+    elif process.approval not in ("", judged.granted.approval):
+        _void(transaction, process, Cause.GRANT_CLOSED)
+
+
+def end_mislabelled(
+    transaction: Transaction, node: NodeRow, policy: Policy, before: Mapping[str, str]
+) -> int:
+    """End the credentials that no longer fit a node which had other labels before; say how many.
+
+    The tokens of the others end where a label that they say has changed or gone. One that was
+    only added they do not say, and the next evidence brings tokens that do.
+    """
+    labels = node.label_values
+    processes = transaction.processes(node=node.name)
+    unfit = [one for one in processes if not _is_labelled_for(one, labels, policy)]
+    is_untrue = not before.items() <= dict(labels).items()
+    others = [one for one in processes if one not in unfit and is_untrue]
+    cause = Cause.LABELS_CHANGED
+    return revoke_all(transaction, unfit, cause) + void_tokens(transaction, others, cause)
+
+
+def _is_labelled_for(
+    process: ProcessRow, labels: tuple[tuple[str, str], ...], policy: Policy
+) -> bool:
+    workload = policy.workload(process.workload)
+    return workload is not None and has_labels(workload, labels)
+
+
+_CAUSES = {
+    Reason.USE_WINDOW: Cause.WINDOW_CLOSED,
+    Reason.USE_GRANT: Cause.GRANT_EXPIRED,
+    Reason.PROCESS_LABELS: Cause.LABELS_CHANGED,
+}
+
+
+def cause_of(findings: Sequence[Finding]) -> Cause:
+    """Return why the credential of a process ends that was refused for these findings."""
+    told = (_CAUSES.get(one.reason) for one in findings)
+    return next((one for one in told if one), Cause.REFUSED)
 
 
 def suspend_all(transaction: Transaction, processes: Iterable[ProcessRow], cause: Cause) -> int:
@@ -221,7 +268,7 @@ def remember(
     transaction: Transaction, node: str, accepted: Accepted, minted: Minted, occasion: Occasion
 ) -> None:
     """Store what the process holds now, and record what is new."""
-    token = minted.token
+    token, granted = minted.token, accepted.granted
     issued, expires = int(token.issued.timestamp()), int(token.expires.timestamp())
     transaction.add(
         ProcessRow(
@@ -237,6 +284,9 @@ def remember(
             expires=expires,
             policy_version=token.policy_version,
             level=token.level,
+            says=token.says,
+            until=int(granted.until.timestamp()) if granted.until else 0,
+            approval=granted.approval,
             accepted=transaction.now,
         )
     )
@@ -266,6 +316,11 @@ def remember(
         "step": token.step,
         "expires": expires,
         "level": accepted.level,
+        "audiences": granted.audiences,
+        "scopes": granted.scopes,
+        "context": accepted.core.purpose.context,
+        "grant": granted.approval,
+        "labels": dict(accepted.labels),
         "core": accepted.core_digest.hex(),
         "executable": f"sha256:{accepted.core.executable.hex()}",
         "pid": accepted.core.pid,

@@ -98,6 +98,7 @@ _LINK: dict[str, int] = {
     Reason.LIST_USER: 5,
     "process": 7,
     "malformed": 7,
+    "use": 7,
     "process-key": 8,
     "appraisal": 0,
 }

@@ -95,6 +95,15 @@ NEXT: dict[Reason | str, str] = {
     Reason.PROCESS_CANARY: "ask again in a moment, or name in `canary_directories` of the attestor "
     "a directory on that file system in which root may make files that can be executed",
     Reason.PROCESS_POSTURE: "attestor check-node, on the node",
+    Reason.PROCESS_LABELS: "verifier node label NODE NAME=VALUE, if that is where the node is",
+    Reason.PROCESS_NETWORK: "verifier workload put FILE, with that network, if the node may be"
+    " there",
+    Reason.USE_AUDIENCE: "verifier workload show ID",
+    Reason.USE_SCOPE: "verifier workload show ID",
+    Reason.USE_CONTEXT: "verifier workload show ID",
+    Reason.USE_AMBIGUOUS: "name an audience, and scopes, in the request",
+    Reason.USE_WINDOW: "ask again when it is open",
+    Reason.USE_GRANT: "verifier grant list, then verifier grant approve ID --for 15m; ask again",
     Reason.PROCESS_LEVEL: "docs/levels.md says what each level takes; attestor check-node, on the"
     " node",
     Reason.INTERNAL: "the verifier's log",

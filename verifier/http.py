@@ -22,7 +22,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
-from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -84,9 +83,10 @@ class Route:
 
     path: str
     request: type[Message]
-    verb: Callable[[Service, Any], Message]
+    verb: Callable[..., Message]
     protection: Protection
     is_evidence: bool = False
+    """It is long, and where it comes from counts."""
 
     def most_bytes(self, config: Config) -> int:
         """Return the length of the longest body that is read."""
@@ -197,18 +197,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def _message_handler(service: Service, route: Route, large: asyncio.Semaphore) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         async with _body(request, CBOR, route.most_bytes(service.config), large) as body:
-            answer = await asyncio.to_thread(_answer, service, route, body)
+            given = {"address": request.remote or ""} if route.is_evidence else {}
+            answer = await asyncio.to_thread(_answer, service, route, body, **given)
         return web.Response(body=answer, content_type=CBOR)
 
     return handle
 
 
-def _answer(service: Service, route: Route, body: bytes) -> bytes:
+def _answer(service: Service, route: Route, body: bytes, **given: str) -> bytes:
     demand_envelope(body)
     request = route.request.decode(body)
     if isinstance(request, SignedMessage):
         demand_payload(request.payload)
-    return route.verb(service, request).encode()
+    return route.verb(service, request, **given).encode()
 
 
 def _open_handler(service: Service, answer: Callable[[Service], object]) -> Handler:

@@ -6,12 +6,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import cast
 
 from credential import base64url, crypto, grant, wit
 from credential.keys import thumbprint
 from credential.status import Place
-from evidence import tpm
+from evidence import cbor, tpm
 from verifier.crypto import ENTROPY_BYTES, make_credential
 from verifier.keys import Keys
 from verifier.verdict import Accepted
@@ -36,6 +37,8 @@ class Token:
     """Of the policy that allowed what it says."""
     level: str
     """What it says."""
+    says: bytes
+    """`saying` of it; empty where another one is wanted, whatever that will say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,8 @@ def mint(  # noqa: PLR0913 - each is something that only the caller has
     """Return the grant for a process that holds the token `held`, None for none.
 
     A process that came with its key is sealed to, from step 0. One that is known gets a token
-    under the next key of its chain if less than half of its token's life is left, or if the
-    policy is a newer one, or its level another; otherwise its lease alone is new.
+    under the next key of its chain if less than half of its token's life is left and another one
+    would live longer, or if it would say something else; otherwise its lease alone is new.
     """
     if accepted.is_new or held is None:
         token = _new_token(accepted, occasion, random)
@@ -116,28 +119,50 @@ def mint(  # noqa: PLR0913 - each is something that only the caller has
 
 def _is_due(held: Token, accepted: Accepted, occasion: Occasion) -> bool:
     half = (held.expires - held.issued) / 2
-    said, says = (held.policy_version, held.level), (occasion.policy_version, accepted.level)
-    return held.expires - occasion.now < half or said != says
+    said = held.policy_version, held.level, held.says
+    says = occasion.policy_version, accepted.level, saying(accepted)
+    is_short = held.expires - occasion.now < half and held.expires < _expiry(accepted, occasion)
+    return is_short or said != says
+
+
+def saying(accepted: Accepted) -> bytes:
+    """Return the digest of what can become another thing while the process and its policy stay."""
+    granted = accepted.granted
+    told = [granted.audiences, granted.scopes, granted.approval, accepted.labels]
+    return sha256(cbor.encode(told)).digest()
+
+
+def _expiry(accepted: Accepted, occasion: Occasion) -> datetime:
+    """Return when a token of now ends: at the latest with what it rests on."""
+    end = occasion.now + accepted.workload.lifetime
+    return min(end, accepted.granted.until or end, occasion.until or end)
 
 
 def _new_token(accepted: Accepted, occasion: Occasion, random: Random) -> Token:
     chain_key = random(crypto.KEY_BYTES)
     never = datetime.fromtimestamp(0, UTC)
     empty = Token(
-        chain_key=chain_key, step=0, jti="", issued=never, expires=never, policy_version=0, level=""
+        chain_key=chain_key,
+        step=0,
+        jti="",
+        issued=never,
+        expires=never,
+        policy_version=0,
+        level="",
+        says=b"",
     )
     return _renewed(empty, accepted, occasion, random)
 
 
 def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Random) -> Token:
-    expires = occasion.now + accepted.workload.lifetime
     return replace(
         token,
         jti=base64url.encode(random(JTI_BYTES)),
         issued=occasion.now,
-        expires=min(expires, occasion.until) if occasion.until else expires,
+        expires=_expiry(accepted, occasion),
         policy_version=occasion.policy_version,
         level=accepted.level,
+        says=saying(accepted),
     )
 
 
@@ -176,7 +201,7 @@ def _signed(unsigned: grant.Grant, keys: Keys) -> str:
 
 def claims_of(accepted: Accepted, token: Token, occasion: Occasion, slot: Slot) -> wit.Claims:
     """Return what the token says (docs/protocol.md, section 3)."""
-    core, workload = accepted.core, accepted.workload
+    core, workload, granted = accepted.core, accepted.workload, accepted.granted
     procseal = wit.Procseal(
         level=cast("wit.Level", accepted.level),
         binding=core.binding,
@@ -186,15 +211,15 @@ def claims_of(accepted: Accepted, token: Token, occasion: Occasion, slot: Slot) 
         set=workload.executable_set,
         node=core.node,
         boot=core.boot,
-        labels={},
+        labels=dict(accepted.labels),
         unit=workload.unit,
         user=workload.user,
-        audiences=(core.purpose.audience,) if core.purpose.audience else workload.audiences,
-        scopes=core.purpose.scopes or workload.scopes,
+        audiences=granted.audiences,
+        scopes=granted.scopes,
         parent=core.origin.parent,
         job=core.origin.job,
         context=dict(one.split("=", 1) for one in core.purpose.context),
-        grant="",
+        grant=granted.approval,
         evidence=f"sha256:{occasion.evidence.hex()}",
         ledger=occasion.ledger,
     )

@@ -34,6 +34,30 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What a process is to do with its identity, once an operator approves it."""
+
+    workload: str
+    """SPIFFE ID."""
+    audience: str
+    scopes: tuple[str, ...]
+    """In order of the alphabet, each once."""
+    context: tuple[str, ...]
+    """As the process says it: `NAME=VALUE` each, ascending."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """An operator's word that processes of a node may do something until then."""
+
+    id: str
+    """16 hexadecimal digits: what tokens that rest on it call their grant."""
+    errand: Errand
+    until: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """An enrolled node: its keys do not change."""
 
@@ -55,6 +79,10 @@ class Node:
     canaries: tuple[Canary, ...] = ()
     """Those of the boot with `instance_reset_count`, oldest first, lost ones too: each may be in
     the list for ever."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Names and values that operators gave it, by name."""
+    approvals: tuple[Approval, ...] = ()
+    """Those that were open when its evidence came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from verifier import client
 from verifier.commands import YES, Arguments, Commands, Run, say, tell
 from verifier.config import Config
 from verifier.policy import LEVELS
+from verifier.tables import read_duration
 
 
 def add_status(commands: Commands) -> None:
@@ -31,6 +32,27 @@ def add_nodes(nodes: Commands) -> None:
     )
     instance.add_argument("node")
     instance.add_argument("instance", help="SHA-256 of its instance key, hexadecimal")
+    label = nodes.add("label", _node_label, "change what a node is called besides its name")
+    label.add_argument("node")
+    label.add_argument(
+        "labels", metavar="NAME=VALUE", nargs="+", help="without a VALUE for one that goes"
+    )
+    label.add_argument("--reason", default="", help="words for the ledger")
+
+
+def add_grants(grants: Commands) -> None:
+    """Add what can be done with what processes ask for."""
+    grants.add("list", _grant_list, "list what waits for approval, and what is open")
+    approve = grants.add("approve", _grant_approve, "let processes do what was asked for")
+    approve.add_argument("grant", metavar="ID")
+    approve.add_argument(
+        "--for", dest="seconds", type=_seconds, required=True, metavar="TIME",
+        help="for how long, as 90s, 15m or 2h",
+    )  # fmt: skip
+    close = grants.add("close", _grant_close, "end what is open, or refuse what waits")
+    close.add_argument("grant", metavar="ID")
+    for one in (approve, close):
+        one.add_argument("--reason", default="", help="words for the ledger")
 
 
 def add_policy(commands: Commands) -> dict[str, Commands]:
@@ -114,6 +136,33 @@ def _node_approve(arguments: Arguments) -> int:
 def _node_approve_instance(arguments: Arguments) -> int:
     given = {"node": arguments.node, "instance": arguments.instance}
     return tell(arguments, _ask(arguments, "node_approve_instance", **given), "node", "status")
+
+
+def _node_label(arguments: Arguments) -> int:
+    given = {"node": arguments.node, "labels": arguments.labels, "reason": arguments.reason}
+    return tell(arguments, _ask(arguments, "node_label", **given), "node", "labels", "revoked")
+
+
+_GRANT = ("grant", "state", "until", "workload", "node", "pid", "audience", "scopes", "context")
+
+
+def _grant_list(arguments: Arguments) -> int:
+    return tell(arguments, _ask(arguments, "grant_list"), *_GRANT)
+
+
+def _grant_approve(arguments: Arguments) -> int:
+    given = {"seconds": arguments.seconds, "reason": arguments.reason}
+    answer = _ask(arguments, "grant_approve", grant=arguments.grant, **given)
+    return tell(arguments, answer, *_GRANT)
+
+
+def _grant_close(arguments: Arguments) -> int:
+    answer = _ask(arguments, "grant_close", grant=arguments.grant, reason=arguments.reason)
+    return tell(arguments, answer, "grant", "state", "revoked")
+
+
+def _seconds(text: str) -> int:
+    return int(read_duration(text).total_seconds())
 
 
 def _put(kind: str) -> Run:

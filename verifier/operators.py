@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from inspect import signature
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from credential import base64url, wit
 from evidence import Malformed
@@ -25,13 +25,15 @@ from verifier.case import (
     policy_of,
 )
 from verifier.consequences import (
+    end_mislabelled,
     revoke_all,
     revoke_importers,
     revoke_ruled_by,
     revoke_unfit,
     void_tokens,
 )
-from verifier.ledger import USES, Cause, Entry, Kind
+from verifier.grants import LONGEST, approve, close, close_all
+from verifier.ledger import USES, Cause, Entry, Kind, to_text
 from verifier.policy import LEVELS, BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
@@ -42,6 +44,7 @@ from verifier.store import (
     PENDING,
     REMOVED,
     DocumentRow,
+    GrantRow,
     NodeRow,
     RelyingPartyRow,
     TokenRow,
@@ -53,6 +56,9 @@ Json = dict[str, Any]
 
 MOST_ROWS = 10_000
 """Ledger rows in one answer."""
+
+MOST_WORDS = 1024
+"""Characters of what an operator says for the ledger."""
 
 _PARTY = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 """No character that a form or HTTP's Basic scheme would write otherwise (RFC 6749, 2.3.1)."""
@@ -104,6 +110,7 @@ class Operators:
             row = _node(transaction, node)
             revoke_all(transaction, transaction.processes(node=node), Cause.NODE_REMOVED)
             transaction.drop_challenges(node)
+            close_all(transaction, node=node)
             row.status, row.is_barred = REMOVED, True
             row.instance = row.approved = row.clock = row.checkpoint = b""
             row.instance_reset_count = row.accepted = 0
@@ -134,6 +141,58 @@ class Operators:
                 body = {"instance": instance}
                 transaction.append(Entry(kind=Kind.INSTANCE_APPROVED, subject=node, body=body))
             return _node_json(row)
+
+    def node_label(self, node: str, labels: list[str], reason: str = "") -> Json:
+        """Change labels of a node: `NAME=VALUE` each, without a value for one that goes.
+
+        Credentials that no longer fit end at once, and tokens that are no longer true.
+        """
+        changes = dict(map(_label_change, labels))
+        if len(changes) != len(labels):
+            raise Malformed("expected no label twice")
+        with self._service.transaction() as transaction:
+            row = _node(transaction, node)
+            before = dict(row.label_values)
+            after = {name: value for name, value in (before | changes).items() if value}
+            if len(after) > wit.MOST_LABELS:
+                raise Unfit("node.too-many-labels", node, expected=f"at most {wit.MOST_LABELS}")
+            revoked = 0
+            if after != before:
+                row.labels = to_text(after)
+                row.version += 1
+                body = {"before": before, "labels": after, "reason": _words(reason)}
+                transaction.append(Entry(kind=Kind.NODE_LABELLED, subject=node, body=body))
+                policy = self._service.policy(transaction).policy
+                revoked = end_mislabelled(transaction, row, policy, before)
+            return {**_node_json(row), "revoked": revoked}
+
+    # What processes ask for
+
+    def grant_list(self) -> list[Json]:
+        """Return what waits for an operator, and what one has approved, oldest first."""
+        with self._service.transaction() as transaction:
+            return [_grant_json(row) for row in transaction.grants()]
+
+    def grant_approve(self, grant: str, seconds: int, reason: str = "") -> Json:
+        """Approve what waits, for so long from now."""
+        longest = int(LONGEST.total_seconds())
+        if not 0 < seconds <= longest:
+            raise Malformed(f"expected 1 to {longest} seconds")
+        with self._service.transaction() as transaction:
+            row = _grant(transaction, grant)
+            if row.is_open:
+                expected, found = "one that waits; close it first", "open"
+                raise Unfit("grant.open-already", row.id, expected=expected, found=found)
+            approve(transaction, row, seconds=seconds, reason=_words(reason))
+            return _grant_json(row)
+
+    def grant_close(self, grant: str, reason: str = "") -> Json:
+        """Close what is open, and end at once what rests on it; or refuse what waits."""
+        with self._service.transaction() as transaction:
+            row = _grant(transaction, grant)
+            told = _grant_json(row)
+            revoked = close(transaction, row, Cause.GRANT_CLOSED, reason=_words(reason))
+            return {**told, "state": "closed", "revoked": revoked}
 
     # Policy
 
@@ -321,6 +380,10 @@ VERBS = (
     Operators.node_remove,
     Operators.node_forget,
     Operators.node_approve_instance,
+    Operators.node_label,
+    Operators.grant_list,
+    Operators.grant_approve,
+    Operators.grant_close,
     Operators.put,
     Operators.remove,
     Operators.documents,
@@ -348,13 +411,20 @@ def call(operators: Operators, name: str, arguments: Mapping[str, object]) -> ob
         raise Malformed(f"expected one of the verbs {', '.join(_VERBS)}")
     hints = get_type_hints(verb)
     for key, value in arguments.items():
-        if key not in hints or type(value) is not hints[key]:
+        if key not in hints or not _is_a(value, hints[key]):
             raise Malformed(f"{name}: {label(key)} is not what it takes")
     try:
         bound = signature(verb).bind(operators, **arguments)
     except TypeError as error:
         raise Malformed(f"{name}: {error}") from error
     return verb(*bound.args, **bound.kwargs)
+
+
+def _is_a(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type, or a list of one
+    if get_origin(hint) is not list:
+        return type(value) is hint
+    (member,) = get_args(hint)
+    return isinstance(value, list) and all(type(one) is member for one in value)
 
 
 def _name_of(kind: str, text: str) -> str:
@@ -398,6 +468,7 @@ def _end_what_changed(
 
 def _end_workload(transaction: Transaction, policy: Policy, held: DocumentRow, text: str) -> int:
     if not text:
+        close_all(transaction, workload=held.name)
         return revoke_unfit(transaction, policy, Cause.WORKLOAD_REMOVED)
     revoked = revoke_unfit(transaction, policy, Cause.WORKLOAD_CHANGED)
     if read_workload(text).allows_all_of(read_workload(held.text)):
@@ -425,6 +496,30 @@ def _has_all_of(text: str, older: str) -> bool:
         and (not new.nodes or (bool(old.nodes) and set(old.nodes) <= set(new.nodes)))
         and all(set(one) <= set(new.files.get(path, ())) for path, one in old.files.items())
     )
+
+
+def _label_change(text: str) -> tuple[str, str]:
+    """Return name and value, which is empty for a label that goes."""
+    name, equals, value = text.partition("=")
+    is_label = re.fullmatch(wit.LABEL, name) and (not value or re.fullmatch(wit.LABEL_VALUE, value))
+    if not equals or not is_label:
+        raise Malformed(f"{label(text)}: expected NAME=VALUE, or NAME= for a label that goes")
+    return name, value
+
+
+def _words(reason: str) -> str:
+    """Return an operator's own words, as the ledger keeps them."""
+    if len(reason) > MOST_WORDS or not reason.isprintable():
+        raise Malformed(f"expected a reason on one line, at most {MOST_WORDS} characters")
+    return reason
+
+
+def _grant(transaction: Transaction, id_: str) -> GrantRow:
+    row = transaction.grant(id_)
+    if row is None or row.until <= transaction.now:
+        expected = "a grant that waits or is open: verifier grant list"
+        raise Unfit("grant.unknown", label(id_), expected=expected)
+    return row
 
 
 def _node(transaction: Transaction, name: str) -> NodeRow:
@@ -464,6 +559,23 @@ def _node_json(row: NodeRow) -> Json:
         "approved_instances": [one.hex() for one in row.approved_instances],
         "enrolled": _time(row.enrolled),
         "accepted": _time(row.accepted),
+        "labels": dict(row.label_values),
+    }
+
+
+def _grant_json(row: GrantRow) -> Json:
+    errand = row.errand_value
+    return {
+        "grant": row.id,
+        "state": "open" if row.is_open else "waits",
+        "workload": row.workload,
+        "node": row.node,
+        "pid": row.pid,
+        "audience": errand.audience,
+        "scopes": list(errand.scopes),
+        "context": list(errand.context),
+        "asked": _time(row.asked),
+        "until": _time(row.until),
     }
 
 

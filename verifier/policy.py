@@ -7,11 +7,13 @@ Unknown keys, empty sets and anything ambiguous are refused when they are read
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 
 from verifier.reasons import Finding, Reason, Rejected
+from verifier.window import Window
 
 SHA256_BYTES = 32
 
@@ -134,6 +136,27 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Something that a workload may use its identity for."""
+
+    audience: str
+    scopes: tuple[str, ...]
+    window: Window | None = None
+    """When, if not always."""
+    needs_approval: bool = False
+    """An operator has to approve it each time, for a while."""
+
+    def allows_all_of(self, other: "Use") -> bool:
+        """Say whether what `other` allowed is allowed by this one."""
+        return (
+            self.audience == other.audience
+            and set(other.scopes) <= set(self.scopes)
+            and self.window in (None, other.window)
+            and self.needs_approval <= other.needs_approval
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """Who may have which identity."""
 
@@ -149,8 +172,8 @@ class Workload:
     any_starter: bool
     minimum: str
     """`lab`, `L1` ... `L4`."""
-    audiences: tuple[str, ...]
-    scopes: tuple[str, ...]
+    uses: tuple[Use, ...]
+    """At least one."""
     lifetime: timedelta
     lease: timedelta
     revokes_misused: bool = False
@@ -169,6 +192,12 @@ class Workload:
     """What the executable runs, if it is an interpreter."""
     proof_key: str = "attestor"
     """Who holds the key that signs its requests: one of `evidence.process.PROOF_KEYS`."""
+    context: tuple[str, ...] = ()
+    """Names of what a process must say of what it is for; it may say nothing else."""
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    """Labels that its node must have."""
+    network: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where its node's connections must come from; none for anywhere."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -181,16 +210,13 @@ class Workload:
     def allows_all_of(self, other: "Workload") -> bool:
         """Say whether what `other` allowed is allowed still: tokens under it may live on.
 
-        Only more audiences, scopes and places of libraries are more; any other change is another
-        workload.
+        Only more uses and places of libraries are more; any other change is another workload.
         """
-        widened = replace(other, audiences=self.audiences, scopes=self.scopes, mapped=self.mapped)
-        pairs = (
-            (other.audiences, self.audiences),
-            (other.scopes, self.scopes),
-            (other.mapped, self.mapped),
+        return (
+            self == replace(other, uses=self.uses, mapped=self.mapped)
+            and set(other.mapped) <= set(self.mapped)
+            and all(any(one.allows_all_of(old) for one in self.uses) for old in other.uses)
         )
-        return self == widened and all(set(old) <= set(new) for old, new in pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

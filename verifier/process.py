@@ -8,6 +8,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 
 from evidence import Malformed, tpm
@@ -47,10 +48,11 @@ from verifier.policy import (
 )
 from verifier.posture import DEMANDS, Standing
 from verifier.process_key import verify_process_key
-from verifier.purpose import find_unallowed, find_unsound
+from verifier.purpose import NotApproved, decide, find_unallowed, find_unsound
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject, sha256_text
 from verifier.records import KnownList
 from verifier.verdict import Accepted, Refused
+from verifier.whereabouts import find_elsewhere
 
 CAPABILITIES = {
     19: "CAP_SYS_PTRACE",
@@ -68,10 +70,19 @@ LOOK_UIDS = 4
 """Real, effective, saved, file system."""
 
 
-def judge_processes(
-    known: KnownList, *, node: Node, policy: Policy, withdrawn: tuple[bytes, ...]
+def judge_processes(  # noqa: PLR0913 - what the processes of one body are compared with
+    known: KnownList,
+    *,
+    node: Node,
+    policy: Policy,
+    withdrawn: tuple[bytes, ...],
+    address: str,
+    now: datetime,
 ) -> tuple[Accepted | Refused, ...]:
-    """Return what becomes of each process of the body: new ones, then known ones, then steps."""
+    """Return what becomes of each process of the body: new ones, then known ones, then steps.
+
+    `address` is where the evidence came from, empty where nobody knows.
+    """
     body = known.replayed.instance.quote.body
     judge = _Judge(
         known=known,
@@ -80,6 +91,8 @@ def judge_processes(
         signed=_signed(known, node, policy),
         standing=Standing(boot=known.boot, posture=body.posture),
         presences={one.uid: one for one in body.presences},
+        address=address,
+        now=now,
     )
     offers: list[tuple[bytes, NewProcess | KnownProcess]] = [
         *((_offered_name(new), new) for new in body.new),
@@ -124,6 +137,8 @@ class _Judge:
     standing: Standing
     presences: Mapping[int, Presence]
     """By uid."""
+    address: str
+    now: datetime
 
     @property
     def instance(self) -> AcceptedInstance:
@@ -163,7 +178,7 @@ def _offered_name(new: NewProcess) -> bytes:
         return b""
 
 
-def _judge_new(judge: _Judge, new: NewProcess) -> Accepted:
+def _judge_new(judge: _Judge, new: NewProcess) -> Accepted | Refused:
     core = CoreRecord.decode(new.core)
     key = verify_process_key(new, core=core, quote=judge.instance.quote)
     _verify_record(judge, key.core)
@@ -172,7 +187,7 @@ def _judge_new(judge: _Judge, new: NewProcess) -> Accepted:
     return _accept(judge, key.name, core, new.look, workload, is_new=True)
 
 
-def _judge_known(judge: _Judge, offer: KnownProcess) -> Accepted:
+def _judge_known(judge: _Judge, offer: KnownProcess) -> Accepted | Refused:
     remembered = judge.node.known if judge.instance.is_same else ()
     known = next((one for one in remembered if one.key_name == offer.key_name), None)
     if known is None:
@@ -196,8 +211,11 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     workload: Workload,
     *,
     is_new: bool,
-) -> Accepted:
-    """Return the acceptance; raise Rejected unless the look fits record and workload."""
+) -> Accepted | Refused:
+    """Return the acceptance, or a refusal that an operator may help with.
+
+    Raise Rejected unless the look fits record and workload.
+    """
     _verify_look(look, core)
     _verify_unit(look, workload)
     _verify_container(look, workload)
@@ -205,6 +223,7 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
     if workload.needs_canary:
         _verify_canary(judge.known.watched, core, look)
     _verify_posture(judge.standing, workload)
+    _verify_whereabouts(judge, core, workload)
     reached = reach(
         Grounds(
             standing=judge.standing,
@@ -218,11 +237,24 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
         expected = f"{workload.minimum} or more"
         found = f"{reached.level}, for want of {'; '.join(reached.lacks)}"
         raise reject(Reason.PROCESS_LEVEL, _named(core), expected=expected, found=found)
+    try:  # last: an operator is asked for nothing that would be refused anyway
+        granted = decide(
+            workload,
+            core.purpose,
+            approvals=judge.node.approvals,
+            now=judge.now,
+            what=_named(core),
+        )
+    except NotApproved as missing:
+        asking = core, missing.errand
+        return Refused(key_name=key_name, findings=missing.findings, asking=asking)
     return Accepted(
         key_name=key_name,
         core=core,
         core_digest=core.digest(),
         workload=workload,
+        granted=granted,
+        labels=judge.node.labels,
         level=reached.level,
         lacks=reached.lacks,
         is_new=is_new,
@@ -537,6 +569,14 @@ def _verify_posture(standing: Standing, workload: Workload) -> None:
         if not is_met:
             reason = Reason.PROCESS_POSTURE
             findings.append(Finding(reason=reason, what=word, expected=expected, found=found))
+    if findings:
+        raise Rejected(findings)
+
+
+def _verify_whereabouts(judge: _Judge, core: CoreRecord, workload: Workload) -> None:
+    """Raise Rejected unless the node is where the workload has to be."""
+    labels, address = judge.node.labels, judge.address
+    findings = tuple(find_elsewhere(workload, labels=labels, address=address, what=_named(core)))
     if findings:
         raise Rejected(findings)
 

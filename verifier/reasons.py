@@ -182,6 +182,8 @@ class Reason(StrEnum):
     PROCESS_KEY_RESET = "process-key.of-another-boot"
     PROCESS_CANARY = "process.canary-not-shown"
     PROCESS_POSTURE = "process.posture-not-as-demanded"
+    PROCESS_LABELS = "process.node-labels-not-the-workloads"
+    PROCESS_NETWORK = "process.network-not-the-workloads"
     PROCESS_LEVEL = "process.level-below-minimum"
     PROCESS_PROOF_KEY = "process.proof-key-not-the-workloads"
     PROCESS_PARENT = "process.parent-not-the-workloads"
@@ -192,6 +194,9 @@ class Reason(StrEnum):
     USE_AUDIENCE = "use.audience-not-the-workloads"
     USE_SCOPE = "use.scope-not-the-workloads"
     USE_CONTEXT = "use.context-not-the-workloads"
+    USE_AMBIGUOUS = "use.more-than-one"
+    USE_WINDOW = "use.outside-window"
+    USE_GRANT = "use.grant-missing"
 
     INTERNAL = "appraisal.failed"
 

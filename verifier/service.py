@@ -44,6 +44,7 @@ from verifier.certificates import read_folder
 from verifier.config import Config, Misconfigured
 from verifier.consequences import (
     advance,
+    cause_of,
     forget_known,
     reinstate,
     remember,
@@ -53,16 +54,18 @@ from verifier.consequences import (
     start_over,
     suspend_all,
     verdict_json,
-    void_higher,
+    void_untrue,
 )
 from verifier.crypto import ENTROPY_BYTES, make_credential
 from verifier.endorsement import Trust
 from verifier.enrolment import JudgedEnrolment, ek_hash, judge_enrolment, verify_answer
+from verifier.grants import ask, end_over
 from verifier.instance import verify_signed
 from verifier.inventory import read_inventory
 from verifier.keys import Keys
 from verifier.ledger import TOLD_BY_NODE, Cause, Entry, Kind, findings_json, refusal_json
 from verifier.mint import Occasion, Random, mint
+from verifier.node import Errand
 from verifier.policy import Policy
 from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
@@ -346,12 +349,15 @@ class Service:
 
     # Evidence
 
-    def evidence(self, message: SignedMessage) -> Result:
-        """Judge the evidence, and record what follows: credentials, or their end."""
+    def evidence(self, message: SignedMessage, *, address: str = "") -> Result:
+        """Judge the evidence, and record what follows: credentials, or their end.
+
+        `address` is where it came from, empty where nobody knows.
+        """
         signed = verify_signed(message)
         evidence = Evidence.decode(signed.payload)
         with self._recorded(Kind.EVIDENCE_REFUSED, evidence.node):
-            snapshot = self._spend_challenge(message, evidence, signed.signer)
+            snapshot = self._spend_challenge(message, evidence, signed.signer, address)
         for _ in range(ATTEMPTS):
             verdict = self._judge(snapshot, signed.signer)
             try:
@@ -359,14 +365,14 @@ class Service:
             except Stale:
                 log.info("%s: what its evidence was judged with has changed", evidence.node)
             with self.transaction() as transaction:
-                again = self._snapshot(transaction, message, snapshot.case.challenge)
+                again = self._snapshot(transaction, message, snapshot.case.challenge, address)
             if snapshot.is_overtaken_by(again):
                 break
             snapshot = again
         raise Stale(evidence.node)
 
     def _spend_challenge(
-        self, message: SignedMessage, evidence: Evidence, signer: bytes
+        self, message: SignedMessage, evidence: Evidence, signer: bytes, address: str
     ) -> _Snapshot:
         """Return the case that the evidence makes; its challenge can never be answered again."""
         with self.transaction() as transaction:
@@ -377,7 +383,7 @@ class Service:
                 raise reject(Reason.CHALLENGE_UNKNOWN, node.name, expected=expected)
             transaction.remove(found)
             challenge = Challenge.decode(found.challenge)
-            snapshot = self._snapshot(transaction, message, challenge)
+            snapshot = self._snapshot(transaction, message, challenge, address)
             wanted = _first_record(node, signer, snapshot.case.policy)
         if challenge.expires < self.now().timestamp():
             raise reject(Reason.CHALLENGE_EXPIRED, node.name)
@@ -387,20 +393,22 @@ class Service:
         return snapshot
 
     def _snapshot(
-        self, transaction: Transaction, message: SignedMessage, challenge: Challenge
+        self, transaction: Transaction, message: SignedMessage, challenge: Challenge, address: str
     ) -> _Snapshot:
         row = _demand_enrolled(transaction, challenge.node)
         processes = transaction.processes(node=row.name)
         parts = transaction.list_parts(row.name, row.list_number, row.list_parts)
+        approvals = [one.approval for one in transaction.grants(node=row.name, is_open=True)]
         in_force = self.policy(transaction)
         case = Case(
             message=message,
             challenge=challenge,
-            node=row.value(processes),
+            node=row.value(processes, approvals),
             checkpoint=row.checkpoint_value,
             measured=cases.read_measured(parts),
             boot_log=transaction.boot_log(row.name, row.list_number, row.list_parts),
             policy=in_force.policy,
+            address=address,
             now=self.now(),
         )
         return _Snapshot(
@@ -479,6 +487,7 @@ class Service:
             boot_log=sha256(case.boot_log).digest(),
             frame=snapshot.frame,
             documents=snapshot.documents,
+            address=case.address,
             now=case.now,
             outcome=outcome_of(decision),
         ).encode()
@@ -507,7 +516,7 @@ class Service:
             node.canary_values = remember_outcome(
                 node.canary_values, nonce=case.challenge.nonce, shown=verdict.canaries
             )
-            body = verdict_json(verdict)
+            body = {**verdict_json(verdict), "address": case.address}
             kind = Kind.EVIDENCE_ACCEPTED
             entry = Entry(kind=kind, subject=node.name, body=body, evidence=digest)
             occasion = Occasion(
@@ -548,18 +557,29 @@ class Service:
             else:
                 if held is not None:
                     reinstate(transaction, held)
-                    void_higher(transaction, held, judged.level)
+                    void_untrue(transaction, held, judged)
                 remember(transaction, node, judged, minted, occasion)
                 return Outcome(key_name=judged.key_name, grant=minted.grant, findings=())
         if held is not None:
-            revoke(transaction, held, Cause.REFUSED, judged.findings)
+            revoke(transaction, held, cause_of(judged.findings), judged.findings)
+        elif judged.asking is not None:
+            judged = self._ask(transaction, judged, *judged.asking)
         findings = tuple(one.text() for one in judged.findings)
         return Outcome(key_name=judged.key_name, grant="", findings=findings)
+
+    def _ask(
+        self, transaction: Transaction, refused: Refused, core: CoreRecord, errand: Errand
+    ) -> Refused:
+        """Have an operator asked, and tell the process what he has to do."""
+        id_ = ask(transaction, core, errand, random=self.random)
+        waits = f"verifier grant approve {id_}" if id_ else "fewer requests that wait already"
+        findings = tuple(replace(one, expected=waits) for one in refused.findings)
+        return replace(refused, findings=findings)
 
     # What happens by itself
 
     def sweep(self) -> int:
-        """Suspend, later end, credentials of nodes that are silent; say how many of both.
+        """End what is over; suspend, later end, what is of silent nodes; say how many of all.
 
         To be called every second. The time that this verifier was not there does not count: before
         its start, and where a whole interval went by without a call, as on a host that slept.
@@ -575,18 +595,27 @@ class Service:
             else 0
             for intervals in (config.suspend_after, config.late_after)
         )
+        count = self._end_over()
         with self.reading() as reading:
             if not (late and reading.processes(accepted_before=late, is_suspended=False)) and not (
                 too_old and reading.processes(accepted_before=too_old)
             ):
-                return 0
-        count = 0
+                return count
         with self.transaction() as transaction:
             if too_old:
                 silent = transaction.processes(accepted_before=too_old)
                 count += revoke_all(transaction, silent, Cause.TOO_OLD)
             silent = transaction.processes(accepted_before=late, is_suspended=False)
             return count + suspend_all(transaction, silent, Cause.LATE)
+
+    def _end_over(self) -> int:
+        """End what rests on a grant or a window that has closed; say how many credentials."""
+        now = int(self.now().timestamp())
+        with self.reading() as reading:
+            if not (reading.grants(over_by=now) or reading.processes(over_by=now)):
+                return 0
+        with self.transaction() as transaction:
+            return end_over(transaction, self.policy(transaction).policy)
 
     # The record of refusals
 

@@ -34,7 +34,7 @@ from verifier import plain
 from verifier.config import Misconfigured
 from verifier.ledger import STATUS_CHANGES, Entry, Kind, Row, to_text
 from verifier.mint import Random, Slot, Token
-from verifier.node import Canary, Checkpoint, Known, Node
+from verifier.node import Approval, Canary, Checkpoint, Errand, Known, Node
 from verifier.reasons import ClockSeen
 
 SCHEMA = 6
@@ -51,6 +51,9 @@ LIST_ENTRIES = 1 << 14
 _PLACE_BYTES = 8
 
 DIGEST_BYTES = 32
+SKEW_SECONDS = 60
+"""For so long after its end a token may still be taken for good by somebody whose clock is late:
+`credential.check` allows for half of it."""
 BUSY_TIMEOUT_MS = 30_000
 """How long a transaction waits for another one's end."""
 
@@ -116,6 +119,8 @@ class NodeRow(Base):
     """When its last evidence was accepted; 0 before the first, and after a refusal."""
     canaries: Mapped[bytes] = mapped_column(default=b"")
     """Encoded Canary values, of the boot of `instance`; empty before the first."""
+    labels: Mapped[str] = mapped_column(default="{}")
+    """JSON object of texts."""
     version: Mapped[int] = mapped_column(default=1)
     """Grows with every change of anything that belongs to the node."""
 
@@ -124,6 +129,11 @@ class NodeRow(Base):
         """The approved later instances, in the order of their approval."""
         starts = range(0, len(self.approved), DIGEST_BYTES)
         return tuple(self.approved[start : start + DIGEST_BYTES] for start in starts)
+
+    @property
+    def label_values(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of its labels, by name."""
+        return tuple(sorted(json.loads(self.labels).items()))
 
     @property
     def clock_value(self) -> ClockSeen | None:
@@ -144,7 +154,9 @@ class NodeRow(Base):
     def canary_values(self, canaries: tuple[Canary, ...]) -> None:
         self.canaries = plain.encode(tuple[Canary, ...], canaries)
 
-    def value(self, processes: Iterable["ProcessRow"] = ()) -> Node:
+    def value(
+        self, processes: Iterable["ProcessRow"] = (), approvals: Iterable[Approval] = ()
+    ) -> Node:
         """Return the node as the deciding part knows it."""
         return Node(
             name=self.name,
@@ -156,6 +168,8 @@ class NodeRow(Base):
             known=tuple(one.known for one in processes),
             clock=self.clock_value,
             canaries=self.canary_values,
+            labels=self.label_values,
+            approvals=tuple(approvals),
         )
 
 
@@ -225,6 +239,12 @@ class ProcessRow(Base):
     """That allowed what the current token says."""
     level: Mapped[str]
     """What the current token says."""
+    says: Mapped[bytes]
+    """Digest of what else it says that may change; empty where another token is due."""
+    until: Mapped[int]
+    """When what it is granted ends by itself; 0 where nothing but its tokens does."""
+    approval: Mapped[str] = mapped_column(index=True)
+    """Id of the grant that it rests on; empty where none was needed."""
     accepted: Mapped[int]
     """When it was accepted last."""
     is_suspended: Mapped[bool] = mapped_column(default=False)
@@ -246,7 +266,38 @@ class ProcessRow(Base):
             expires=datetime.fromtimestamp(self.expires, UTC),
             policy_version=self.policy_version,
             level=self.level,
+            says=self.says,
         )
+
+
+class GrantRow(Base):
+    """What a process asked for that an operator has to approve, or has approved: until it ends."""
+
+    __tablename__ = "grants"
+    __table_args__ = (UniqueConstraint("node", "errand"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """16 hexadecimal digits."""
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
+    workload: Mapped[str] = mapped_column(index=True)
+    errand: Mapped[bytes]
+    """An encoded Errand."""
+    pid: Mapped[int]
+    """Of the process that asked first."""
+    asked: Mapped[int]
+    is_open: Mapped[bool]
+    """An operator has approved it."""
+    until: Mapped[int] = mapped_column(index=True)
+    """When it ends, or when nobody waits any longer for an operator."""
+
+    @property
+    def errand_value(self) -> Errand:
+        """What it is about."""
+        return plain.decode(Errand, self.errand)
+
+    @property
+    def approval(self) -> Approval:
+        """The same, once it is open, as the deciding part knows it."""
+        return Approval(id=self.id, errand=self.errand_value, until=self.until)
 
 
 class TokenRow(Base):
@@ -390,7 +441,7 @@ class Transaction:
 
     def forget_node(self, name: str) -> None:
         """Delete the node, and what only it gave a meaning to."""
-        for table in (ChallengeRow, ProcessRow):
+        for table in (ChallengeRow, ProcessRow, GrantRow):
             self._session.execute(delete(table).where(table.node == name))
         self._session.execute(delete(NodeRow).where(NodeRow.name == name))
 
@@ -443,12 +494,14 @@ class Transaction:
         """Return the process whose credential is sealed to this key."""
         return self._session.get(ProcessRow, (node, key_name))
 
-    def processes(
+    def processes(  # noqa: PLR0913 - by what they may be chosen
         self,
         *,
         node: str = "",
         workload: str = "",
+        approval: str = "",
         accepted_before: int = 0,
+        over_by: int = 0,
         is_suspended: bool | None = None,
     ) -> Sequence[ProcessRow]:
         """Return the processes that fit."""
@@ -457,8 +510,12 @@ class Transaction:
             query = query.where(ProcessRow.node == node)
         if workload:
             query = query.where(ProcessRow.workload == workload)
+        if approval:
+            query = query.where(ProcessRow.approval == approval)
         if accepted_before:
             query = query.where(ProcessRow.accepted < accepted_before)
+        if over_by:
+            query = query.where(ProcessRow.until > 0, ProcessRow.until <= over_by)
         if is_suspended is not None:
             query = query.where(ProcessRow.is_suspended == is_suspended)
         return self._session.scalars(query).all()
@@ -499,6 +556,38 @@ class Transaction:
         query = update(TokenRow).where(*mine, TokenRow.status.in_(those))
         self._session.execute(query.values(dict(change)))
 
+    # What operators approve
+
+    def grant(self, id_: str) -> GrantRow | None:
+        """Return the grant, asked for or open, of this id."""
+        return self._session.get(GrantRow, id_)
+
+    def grant_for(self, node: str, errand: Errand) -> GrantRow | None:
+        """Return the grant, asked for or open, for this errand on this node."""
+        encoded = plain.encode(Errand, errand)
+        wanted = (GrantRow.node == node, GrantRow.errand == encoded)
+        return self._session.scalar(select(GrantRow).where(*wanted))
+
+    def grants(
+        self,
+        *,
+        node: str = "",
+        workload: str = "",
+        is_open: bool | None = None,
+        over_by: int = 0,
+    ) -> Sequence[GrantRow]:
+        """Return the grants that fit, in the order in which they were asked for."""
+        query = select(GrantRow).order_by(GrantRow.asked, GrantRow.id)
+        if node:
+            query = query.where(GrantRow.node == node)
+        if workload:
+            query = query.where(GrantRow.workload == workload)
+        if is_open is not None:
+            query = query.where(GrantRow.is_open == is_open)
+        if over_by:
+            query = query.where(GrantRow.until <= over_by)
+        return self._session.scalars(query).all()
+
     # Status lists
 
     def new_slot(self, random: Random) -> Slot:
@@ -534,7 +623,8 @@ class Transaction:
         bodies = [json.loads(body) for body in self._session.scalars(rows)]
         of = {(one["node"], bytes.fromhex(one["key"])) for one in bodies}
         process = tuple_(TokenRow.node, TokenRow.key_name)
-        lists = select(TokenRow.status_list).where(process.in_(of), TokenRow.expires > self.now)
+        lives = TokenRow.expires > self.now - SKEW_SECONDS
+        lists = select(TokenRow.status_list).where(process.in_(of), lives)
         return frozenset(self._session.scalars(lists.distinct())) if of else frozenset()
 
     # Relying parties

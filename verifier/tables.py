@@ -3,16 +3,19 @@
 import re
 import tomllib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Self
 
 from verifier.reasons import Reason, Rejected, label, reject
 
+DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
 MOST_TEXT_CHARACTERS = 4096
 """Of one value."""
 MOST_DOTS = 16
 """Of a line, texts and comments left out: a key with so many parts is none of ours, and what the
 TOML library does with one grows with the square of them."""
 
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
 _TEXTS = re.compile(
     r"""
     "{3} (?: [^"\\]+ | \\. | "{1,2}(?!") )* (?: "{3,5} | \\?\Z )
@@ -118,6 +121,14 @@ class Table:
             raise reject(
                 Reason.POLICY_INVALID, self.what, expected=f"keys among {known}", found=label(key)
             )
+
+
+def read_duration(text: str) -> timedelta:
+    """Return the time that a text of the form DURATION says; raise ValueError of any other."""
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("expected a time such as 90s, 15m or 2h")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _demand_plain(text: str) -> None:

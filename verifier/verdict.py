@@ -5,9 +5,22 @@ from datetime import datetime
 
 from evidence.canary import Place
 from evidence.process import CoreRecord
-from verifier.node import Checkpoint, Measured
+from verifier.node import Checkpoint, Errand, Measured
 from verifier.policy import Workload
 from verifier.reasons import ClockSeen, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What a process may use its identity for. Made by `verifier.purpose.decide` only."""
+
+    audiences: tuple[str, ...]
+    scopes: tuple[str, ...]
+    """Each of them is allowed at each of the audiences."""
+    until: datetime | None
+    """When that ends by itself; None where nothing but its token does."""
+    approval: str
+    """Id of the operator's approval that it rests on; empty where none was needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +31,9 @@ class Accepted:
     core: CoreRecord
     core_digest: bytes
     workload: Workload
+    granted: Granted
+    labels: tuple[tuple[str, str], ...]
+    """Of its node."""
     level: str
     """`lab`, `L1` ... `L4`."""
     lacks: tuple[str, ...]
@@ -33,6 +49,8 @@ class Refused:
     key_name: bytes
     """The Name of the key that was offered; empty where none could be read."""
     findings: tuple[Finding, ...]
+    asking: tuple[CoreRecord, Errand] | None = None
+    """The process, and what an operator would have to approve, where only that is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,16 @@ A document holds one; the keys of a later version are unknown here, and refused:
 
 import re
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from credential import wit
 from evidence.process import MOST_CONFIGURATION, PROOF_KEYS
-from verifier.policy import LEVELS, Container, Interpreted, Launch, Workload
+from verifier.policy import LEVELS, Container, Interpreted, Launch, Use, Workload
 from verifier.posture import DEMANDS
 from verifier.reference import NAME, PATH
-from verifier.tables import Table
+from verifier.tables import DURATION, Table, read_duration
+from verifier.window import FORM as WINDOW
+from verifier.window import Window
 
 EXAMPLE = """\
 version = 1
@@ -23,15 +27,24 @@ mapped = ["debian-12", "payments-1.4"]     # where its libraries may come from
 user = "payments"
 unit = "payments.service"                   # or any_starter = true, container, launch, parent
 minimum = "L2"
-lifetime = "10m"                            # this and the next three may be left out
+lifetime = "10m"                            # this and all down to [[use]] may be left out
 lease = "5m"
 posture = ["secure-boot", "lockdown"]       # how the node's kernel has to be set
+nodes = { zone = "eu-1" }                   # labels that its node must have
+network = ["10.1.0.0/16", "fd00:1::/64"]    # where its node's connections must come from
+context = ["session"]                       # what a process has to say, and nothing else
 on_misuse = "revoke"                        # a relying party reports; without it nothing happens
 proof_key = "attestor"                      # who signs its requests; or "tpm", or "process"
 
 [[use]]
 audience = "https://ledger.example.org"
-scopes = ["post"]
+scopes = ["read", "post"]
+window = "Mon-Fri 06:00-20:00 UTC"          # in any zone; without it, always
+
+[[use]]
+audience = "https://ledger.example.org"
+scopes = ["close-year"]
+grant = "approval"                          # by an operator, each time, for a while
 """
 
 SPIFFE_ID = re.compile(r"spiffe://[a-z0-9][a-z0-9._-]{0,254}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
@@ -61,9 +74,11 @@ _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 """RFC 6749, section 3.3."""
 _ON_MISUSE = re.compile("revoke")
 _PROOF_KEY = re.compile("|".join(PROOF_KEYS))
-_DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
-
-_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1)}
+_GRANT = re.compile("approval")
+_LABEL, _LABEL_VALUE = re.compile(wit.LABEL), re.compile(wit.LABEL_VALUE)
+_NETWORK = re.compile(r"[0-9a-f.:]{2,43}/[0-9]{1,3}")
+MOST_USES = 64
+MOST_NETWORKS = 64
 
 DEFAULT_LIFETIME = "10m"
 DEFAULT_LEASE = timedelta(minutes=5)
@@ -79,7 +94,6 @@ def read_workload(text: str) -> Workload:
     executable = table.table("executable")
     lifetime, lease = _read_times(table)
     unit, any_starter, container, launch, parent = _read_starter(table)
-    audiences, scopes = _read_uses(table)
     workload = Workload(
         id=id_,
         executable_set=executable.text("set", NAME),
@@ -94,13 +108,15 @@ def read_workload(text: str) -> Workload:
         launch=launch,
         parent=parent,
         minimum=table.text("minimum", _LEVEL),
-        audiences=audiences,
-        scopes=scopes,
+        uses=_read_uses(table),
         lifetime=lifetime,
         lease=lease,
         posture=table.texts("posture", _DEMAND),
         revokes_misused=bool(table.text("on_misuse", _ON_MISUSE, default="")),
         proof_key=table.text("proof_key", _PROOF_KEY, default="attestor"),
+        context=_read_context(table),
+        nodes=_read_nodes(table),
+        network=_read_network(table),
     )
     executable.end()
     table.end()
@@ -171,36 +187,61 @@ def _read_interpreter(table: Table) -> Interpreted | None:
 
 
 def _read_times(table: Table) -> tuple[timedelta, timedelta]:
-    lifetime = _duration(table.text("lifetime", _DURATION, default=DEFAULT_LIFETIME))
+    lifetime = read_duration(table.text("lifetime", DURATION, default=DEFAULT_LIFETIME))
     if lifetime > MOST_LIFETIME:
         raise table.refuse("lifetime", expected="at most 1h")
-    text = table.text("lease", _DURATION, default="")
-    lease = _duration(text) if text else min(DEFAULT_LEASE, lifetime)
+    text = table.text("lease", DURATION, default="")
+    lease = read_duration(text) if text else min(DEFAULT_LEASE, lifetime)
     if lease > lifetime:
         raise table.refuse("lease", expected="no longer than the lifetime")
     return lifetime, lease
 
 
-def _duration(text: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    assert match is not None
-    return int(match[1]) * _UNITS[match[2]]
+def _read_uses(table: Table) -> tuple[Use, ...]:
+    """Return what it is for: an audience may be there again, for other scopes or other times."""
+    uses = tuple(map(_read_use, table.tables("use")))
+    if not 0 < len(uses) <= MOST_USES or len(set(uses)) != len(uses):
+        raise table.refuse("use", expected=f"different uses, 1 to {MOST_USES}")
+    return uses
 
 
-def _read_uses(table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return audiences and scopes.
+def _read_use(table: Table) -> Use:
+    window = table.text("window", WINDOW, default="")
+    use = Use(
+        audience=table.text("audience", _AUDIENCE),
+        scopes=table.texts("scopes", _SCOPE),
+        window=Window.parse(window) if window else None,
+        needs_approval=bool(table.text("grant", _GRANT, default="")),
+    )
+    table.end()
+    return use
 
-    A credential carries one list of each. Until a proof names its scope, uses with different
-    scopes would lend each other theirs, so they are refused.
-    """
-    audiences: list[str] = []
-    scopes: set[tuple[str, ...]] = set()
-    for use in table.tables("use"):
-        audiences.append(use.text("audience", _AUDIENCE))
-        scopes.add(use.texts("scopes", _SCOPE))
-        use.end()
-    if not audiences or len(set(audiences)) != len(audiences):
-        raise table.refuse("use", expected="different audiences, at least one")
-    if len(scopes) != 1:
-        raise table.refuse("use", expected="the same scopes in every use")
-    return tuple(audiences), scopes.pop()
+
+def _read_context(table: Table) -> tuple[str, ...]:
+    names = table.texts("context", _LABEL)
+    if len(names) > wit.MOST_CONTEXT:
+        raise table.refuse("context", expected=f"at most {wit.MOST_CONTEXT}")
+    return names
+
+
+def _read_nodes(table: Table) -> dict[str, str]:
+    """Return the labels of its nodes; to name none is not the same as to say nothing."""
+    if table.value("nodes") is None:
+        return {}
+    nodes = table.table("nodes")
+    if not nodes.values or not all(map(_LABEL.fullmatch, nodes.values)):
+        raise table.refuse("nodes", expected=f"labels of the form {wit.LABEL}, at least one")
+    return {name: nodes.text(name, _LABEL_VALUE) for name in nodes.values}
+
+
+def _read_network(table: Table) -> tuple[IPv4Network | IPv6Network, ...]:
+    if table.value("network") is None:
+        return ()
+    texts = table.texts("network", _NETWORK)
+    if not 0 < len(texts) <= MOST_NETWORKS:
+        raise table.refuse("network", expected=f"1 to {MOST_NETWORKS} networks")
+    try:
+        return tuple(map(ip_network, texts))
+    except ValueError as error:
+        expected = "ADDRESS/LENGTH, with no bit of the address set beyond that length"
+        raise table.refuse("network", expected=expected) from error

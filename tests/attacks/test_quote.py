@@ -426,6 +426,7 @@ def test_097_a_time_without_zone_is_no_accept(
             measured=(),
             boot_log=b"",
             policy=verifier.policy,
+            address="",
             now=None,  # type: ignore[arg-type]
         )
     assert [finding.reason for finding in rejection.value.findings] == [Reason.INTERNAL]

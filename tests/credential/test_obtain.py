@@ -122,6 +122,37 @@ async def test_a_channel_that_is_no_number(value: str, monkeypatch: pytest.Monke
             pass
 
 
+async def test_what_the_token_is_for_is_said(start_attestor: Start) -> None:
+    attestor = start_attestor()
+    context = {"ticket": "a b", "session": "4711"}
+    wanted = {"audience": "https://ledger.example.org", "scopes": ["post"], "context": context}
+    async with obtain(path=attestor.path, **wanted):  # type: ignore[arg-type]
+        pass
+    asked = attestor.heard[0]
+    assert isinstance(asked, Obtain)
+    assert (asked.audience, asked.scope) == ("https://ledger.example.org", ("post",))
+    assert asked.context == ("session=4711", "ticket=a b")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"scopes": ["po st"]},
+        {"audience": "led ger"},
+        {"context": {"Session": "1"}},
+        {"context": {"session": ""}},
+        {"context": {"session": "a\nid: x"}},
+    ],
+)
+async def test_what_could_not_be_read_is_not_sent(
+    wanted: dict[str, Any], start_attestor: Start
+) -> None:
+    attestor = start_attestor()
+    with pytest.raises(Malformed):
+        async with obtain(path=attestor.path, **wanted):
+            pass
+
+
 async def test_no_attestor(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with obtain(path=tmp_path / "nobody.sock"):

@@ -101,6 +101,7 @@ class World:
                 measured=(),
                 boot_log=b"",
                 policy=self.policy,
+                address="",
                 now=NOW,
             )
         except (Malformed, Rejected):
@@ -189,6 +190,7 @@ def test_every_bit_of_a_later_list(world: World) -> None:
             measured=first.measured,
             boot_log=first.boot_log,
             policy=world.policy,
+            address="",
             now=NOW,
         )
 

@@ -360,6 +360,7 @@ def _appraise(evidence: Evidence, challenge: Challenge, policy: Policy) -> None:
             measured=(),
             boot_log=b"",
             policy=policy,
+            address="",
             now=seeds.NOW,
         )
     except Rejected as rejected:

@@ -94,6 +94,7 @@ def test_appraising_is_a_function_of_its_arguments(
             measured=(),
             boot_log=b"",
             policy=verifier.policy,
+            address="",
             now=NOW,
         )
         for _ in range(2)

@@ -1,8 +1,11 @@
 """Reference sets and workloads as people write them: read as meant, or refused by name."""
 
+import re
 import string
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +19,15 @@ from verifier.policy import (
     Interpreted,
     Policy,
     ReferenceSet,
+    Use,
     Workload,
     build_policy,
 )
 from verifier.reference import encode_reference, read_reference
+from verifier.window import Window
 from verifier.workload import EXAMPLE, read_workload
 
+ROOT = Path(__file__).parent.parent.parent
 HEX = "ab" * 32
 KEY = f"{{{'a.' * 20}a = 1}}"
 """A table whose one key has 21 parts."""
@@ -175,12 +181,25 @@ def test_a_workload_as_it_is_written() -> None:
         unit="payments.service",
         any_starter=False,
         minimum="L2",
-        audiences=("https://ledger.example.org",),
-        scopes=("post",),
+        uses=(
+            Use(
+                audience="https://ledger.example.org",
+                scopes=("read", "post"),
+                window=Window(days=(0, 1, 2, 3, 4), opens=360, closes=1200, zone="UTC"),
+            ),
+            Use(
+                audience="https://ledger.example.org",
+                scopes=("close-year",),
+                needs_approval=True,
+            ),
+        ),
         lifetime=timedelta(minutes=10),
         lease=timedelta(minutes=5),
         posture=("secure-boot", "lockdown"),
         revokes_misused=True,
+        context=("session",),
+        nodes={"zone": "eu-1"},
+        network=(ip_network("10.1.0.0/16"), ip_network("fd00:1::/64")),
     )
 
 
@@ -255,7 +274,18 @@ def test_an_interpreter() -> None:
     assert read_workload(EXAMPLE).modules == ()
 
 
-USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
+USE = """\
+[[use]]
+audience = "https://ledger.example.org"
+scopes = ["read", "post"]
+window = "Mon-Fri 06:00-20:00 UTC"          # in any zone; without it, always
+
+[[use]]
+audience = "https://ledger.example.org"
+scopes = ["close-year"]
+grant = "approval"                          # by an operator, each time, for a while
+"""
+SCOPES = '["read", "post"]'
 
 
 @pytest.mark.parametrize(
@@ -298,19 +328,37 @@ USE = '[[use]]\naudience = "https://ledger.example.org"\nscopes = ["post"]\n'
         ('"5m"', '"11m"', "lease"),
         (USE, "", "use"),
         (USE, USE + USE, "use"),
-        (USE, USE + '[[use]]\naudience = "https://b.example.org"\nscopes = ["read"]\n', "use"),
         (USE, "[use]\n", "use"),
         ("https://ledger.example.org", "ledger", "audience"),
         ("https://ledger.example.org", "https://ledger.example.org ", "audience"),
-        ('["post"]', '["po st"]', "scopes"),
+        (SCOPES, '["po st"]', "scopes"),
+        (SCOPES, '["read", "read"]', "scopes"),
+        ('"Mon-Fri 06:00-20:00 UTC"', '"Mon-Fri"', "window"),
+        ('"Mon-Fri 06:00-20:00 UTC"', '"Mon-Fri 06:00-20:00 Mars"', "window"),
+        ('"Mon-Fri 06:00-20:00 UTC"', "6", "window"),
+        ('"approval"', '"none"', "grant"),
+        ('"approval"', "true", "grant"),
+        ('"approval"', '"approval"\nuntil = "1h"', "until"),
+        ('{ zone = "eu-1" }', "{}", "nodes"),
+        ('{ zone = "eu-1" }', '{ Zone = "eu-1" }', "nodes"),
+        ('{ zone = "eu-1" }', '{ zone = "eu 1" }', "zone"),
+        ('{ zone = "eu-1" }', "{ zone = 1 }", "zone"),
+        ('{ zone = "eu-1" }', '["build-7"]', "nodes"),
+        ('["10.1.0.0/16", "fd00:1::/64"]', "[]", "network"),
+        ('"10.1.0.0/16"', '"10.1.0.1/16"', "network"),
+        ('"10.1.0.0/16"', '"10.1.0.0"', "network"),
+        ('"10.1.0.0/16"', '"10.1.0.0/33"', "network"),
+        ('"10.1.0.0/16"', '"example.org/16"', "network"),
+        ('"fd00:1::/64"', '"10.1.0.0/16"', "network"),
+        ('["session"]', '["session", "session"]', "context"),
+        ('["session"]', '["Session"]', "context"),
+        ('["session"]', '["session="]', "context"),
+        ('["session"]', str([f"a{one}" for one in range(17)]), "context"),
         ('"revoke"', '"ignore"', "on_misuse"),
         ('"revoke"', "true", "on_misuse"),
-        ('["post"]', '["post"]\ngrant = "approval"', "grant"),
-        ('["post"]', '["post"]\nwindow = "Mon-Fri 06:00-20:00 UTC"', "window"),
         *(
             (UNIT, f"{UNIT}\n{line}", line.partition(" ")[0])
             for line in (
-                'nodes = { zone = "eu-1" }',
                 "bearer = true",
                 'launch = { argv = ["x"] }',
                 "anonymous_code = true",
@@ -322,6 +370,15 @@ def test_a_workload_that_is_not_read(old: str, new: str, speaks_of: str) -> None
     """The keys of a later version are unknown here: refused, not passed over."""
     assert old in EXAMPLE
     assert speaks_of in refused(EXAMPLE.replace(old, new, 1), workload=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/purpose.md"])
+def test_what_the_pages_show_is_read(page: str) -> None:
+    blocks = re.findall(r"(?ms)^```toml\n(.*?)^```$", (ROOT / page).read_text())
+    [shown] = [one for one in blocks if "[[use]]" in one]
+    read = read_workload(EXAMPLE.partition("posture")[0] + shown)
+    assert (read.nodes, read.context) == ({"zone": "eu-1"}, ("session",))
+    assert any(one.needs_approval for one in read.uses)
 
 
 @settings(max_examples=300)

@@ -1,0 +1,133 @@
+"""What operators approve for a while: asked for, approved, closed; each with a row in the ledger.
+
+Only a process that lacks nothing else asks. What it asks for waits an hour for an operator; from
+then on processes of that workload on that node may do it, and nothing beside it, until it closes.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from evidence.process import CoreRecord
+from verifier import plain
+from verifier.consequences import revoke_all, void_tokens
+from verifier.ledger import Cause, Entry, Kind
+from verifier.mint import Random
+from verifier.node import Errand
+from verifier.policy import Policy
+from verifier.purpose import decide
+from verifier.reasons import Rejected
+from verifier.store import GrantRow, NodeRow, ProcessRow, Transaction
+
+ID_BYTES = 8
+MOST_WAITING = 16
+"""Of one workload on one node, at a time: what its processes can make operators read."""
+WAITING = timedelta(hours=1)
+"""How long what was asked for waits, from when it was asked for last."""
+LONGEST = timedelta(hours=24)
+"""How long an operator can approve something for."""
+
+
+def ask(transaction: Transaction, core: CoreRecord, errand: Errand, *, random: Random) -> str:
+    """Have an operator asked; return the grant's id, empty where too many wait already."""
+    held = transaction.grant_for(core.node, errand)
+    if held is not None and held.until <= transaction.now:
+        close(transaction, held, Cause.GRANT_EXPIRED)
+        held = None
+    until = transaction.now + int(WAITING.total_seconds())
+    if held is not None:
+        held.until = held.until if held.is_open else until
+        return held.id
+    waiting = transaction.grants(node=core.node, workload=errand.workload, is_open=False)
+    if len(waiting) >= MOST_WAITING:
+        return ""
+    row = GrantRow(
+        id=random(ID_BYTES).hex(),
+        node=core.node,
+        workload=errand.workload,
+        errand=plain.encode(Errand, errand),
+        pid=core.pid,
+        asked=transaction.now,
+        is_open=False,
+        until=until,
+    )
+    transaction.insert(row)
+    _record(transaction, Kind.GRANT_ASKED, row)
+    return row.id
+
+
+def approve(transaction: Transaction, row: GrantRow, *, seconds: int, reason: str) -> None:
+    """Let processes do what was asked for, for so long."""
+    row.is_open = True
+    row.until = transaction.now + seconds
+    _node(transaction, row).version += 1
+    _record(transaction, Kind.GRANT_APPROVED, row, until=row.until, reason=reason)
+
+
+def close(transaction: Transaction, row: GrantRow, cause: Cause, *, reason: str = "") -> int:
+    """End the grant, and at once the credentials that rest on it; say how many."""
+    count = revoke_all(transaction, transaction.processes(approval=row.id), cause)
+    _node(transaction, row).version += 1
+    _record(transaction, Kind.GRANT_CLOSED, row, cause=str(cause), reason=reason)
+    transaction.remove(row)
+    return count
+
+
+def close_all(transaction: Transaction, *, node: str = "", workload: str = "") -> None:
+    """End the grants of a node or a workload that is removed."""
+    for row in transaction.grants(node=node, workload=workload):
+        close(transaction, row, Cause.GRANT_CLOSED)
+
+
+def end_over(transaction: Transaction, policy: Policy) -> int:
+    """End what rests on a grant or a window that has closed by now; say how many credentials."""
+    now = transaction.now
+    over = transaction.grants(over_by=now)
+    count = sum(close(transaction, row, Cause.GRANT_EXPIRED) for row in over)
+    for process in transaction.processes(over_by=now):
+        count += _end_use(transaction, process, policy)
+    return count
+
+
+def _end_use(transaction: Transaction, process: ProcessRow, policy: Policy) -> int:
+    """End the process's tokens, and its credential unless it is granted something still."""
+    if not _is_granted(transaction, process, policy):
+        return revoke_all(transaction, [process], Cause.WINDOW_CLOSED)
+    process.until = 0
+    return void_tokens(transaction, [process], Cause.WINDOW_CLOSED)
+
+
+def _is_granted(transaction: Transaction, process: ProcessRow, policy: Policy) -> bool:
+    workload = policy.workload(process.workload)
+    if workload is None:
+        return False
+    opened = transaction.grants(node=process.node, is_open=True)
+    try:
+        decide(
+            workload,
+            CoreRecord.decode(process.core).purpose,
+            approvals=tuple(row.approval for row in opened),
+            now=datetime.fromtimestamp(transaction.now, UTC),
+            what="",
+        )
+    except Rejected:
+        return False
+    return True
+
+
+def _record(transaction: Transaction, kind: Kind, row: GrantRow, **more: object) -> None:
+    errand = row.errand_value
+    body = {
+        "grant": row.id,
+        "node": row.node,
+        "pid": row.pid,
+        "audience": errand.audience,
+        "scopes": list(errand.scopes),
+        "context": list(errand.context),
+        **more,
+    }
+    transaction.append(Entry(kind=kind, subject=row.workload, body=body))
+
+
+def _node(transaction: Transaction, row: GrantRow) -> NodeRow:
+    node = transaction.node(row.node)
+    assert node is not None, "a grant belongs to a node"
+    return node
