@@ -454,6 +454,7 @@ def _cases() -> Iterator[Exported]:
         boot_log=hashlib.sha256(log).digest(),
         frame=frame(),
         documents=digest_of(documents),
+        address="10.1.2.3",
         now=NOW,
         outcome=Outcome(verdict="refused", reasons=("ima-list.unknown",), processes=()),
     )
