@@ -266,7 +266,7 @@ class _Answer:
 
 
 @asynccontextmanager
-async def obtain(
+async def obtain(  # noqa: PLR0913 - what a process may say of what it wants
     *, id: str = "",  # noqa: A002  (the protocol's word)
     audience: str = "", scopes: Iterable[str] = (), context: Mapping[str, str] | None = None,
     proof_key: ProofKey = "attestor",
