@@ -177,7 +177,8 @@ def end_mislabelled(
     is_untrue = not before.items() <= dict(labels).items()
     others = [one for one in processes if one not in unfit and is_untrue]
     cause = Cause.LABELS_CHANGED
-    return revoke_all(transaction, unfit, cause) + void_tokens(transaction, others, cause)
+    # In this order: what ends with a parent is not touched again.
+    return void_tokens(transaction, others, cause) + revoke_all(transaction, unfit, cause)
 
 
 def _is_labelled_for(

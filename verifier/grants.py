@@ -4,6 +4,7 @@ Only a process that lacks nothing else asks. What it asks for waits an hour for 
 then on processes of that workload on that node may do it, and nothing beside it, until it closes.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from evidence.process import CoreRecord
@@ -82,17 +83,18 @@ def end_over(transaction: Transaction, policy: Policy) -> int:
     now = transaction.now
     over = transaction.grants(over_by=now)
     count = sum(close(transaction, row, Cause.GRANT_EXPIRED) for row in over)
-    for process in transaction.processes(over_by=now):
-        count += _end_use(transaction, process, policy)
-    return count
+    return count + _end_uses(transaction, transaction.processes(over_by=now), policy)
 
 
-def _end_use(transaction: Transaction, process: ProcessRow, policy: Policy) -> int:
-    """End the process's tokens, and its credential unless it is granted something still."""
-    if not _is_granted(transaction, process, policy):
-        return revoke_all(transaction, [process], Cause.WINDOW_CLOSED)
-    process.until = 0
-    return void_tokens(transaction, [process], Cause.WINDOW_CLOSED)
+def _end_uses(transaction: Transaction, processes: Sequence[ProcessRow], policy: Policy) -> int:
+    """End the processes' tokens, and the credentials of those that are granted nothing now."""
+    others = [one for one in processes if _is_granted(transaction, one, policy)]
+    for process in others:
+        process.until = 0
+    ended = [one for one in processes if one not in others]
+    cause = Cause.WINDOW_CLOSED
+    # In this order: what ends with a parent is not touched again.
+    return void_tokens(transaction, others, cause) + revoke_all(transaction, ended, cause)
 
 
 def _is_granted(transaction: Transaction, process: ProcessRow, policy: Policy) -> bool:
