@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from credential import Keys, grant, local, presentation, wit
+from credential import Finding, Keys, grant, local, presentation, use, wit
 from credential import Malformed as CredentialMalformed
 from credential import crypto as credential_crypto
 from credential import keys as credential_keys
@@ -533,8 +533,30 @@ def _payload(text: str) -> bytes:
 
 def tokens() -> Iterator[bytes]:
     """Yield a token and its payload."""
-    token = wit.encode(_claims(), key=private_key(), kid=signing_key().kid)
-    yield from (token.encode(), _payload(token))
+    yield from (token().encode(), _payload(token()))
+
+
+def token() -> str:
+    """Return a token."""
+    return wit.encode(_claims(), key=private_key(), kid=signing_key().kid)
+
+
+def answers() -> Iterator[bytes]:
+    """Yield what the verifier answers about it."""
+    yield json.dumps({"active": True, "scope": "post", **wit.as_json(_claims())}).encode()
+    yield b'{"active": false}'
+
+
+def uses() -> Iterator[bytes]:
+    """Yield what a relying party reports: a request that was let in, and one more."""
+    request: dict[str, Any] = {
+        "id": "A" * 22, "now": NOW, "audience": "https://ledger.example.org", "method": "POST",
+        "target": "/post",
+    }  # fmt: skip
+    accepted = use.make(claims=_claims(), **request)
+    refused = use.make(claims=None, findings=[Finding(reason="token.missing")], **request)
+    for lines in ((accepted,), (refused,), (accepted, refused)):
+        yield "".join(f"{use.encode(one)}\n" for one in lines).encode()
 
 
 def status_lists() -> Iterator[bytes]:

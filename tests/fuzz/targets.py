@@ -9,10 +9,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from credential import Refused, dpop, grant, local, status, wit, wpt
+from credential import Refused, dpop, grant, local, status, use, wit, wpt
 from credential import crypto as credential_crypto
 from credential import jws as credential_jws
 from credential import keys as credential_keys
+from credential.introspection import Introspected
 from credential.keys import Keys
 from credential.nonces import Nonces
 from credential.reasons import Malformed as CredentialMalformed
@@ -494,6 +495,16 @@ def read_status_list(data: bytes) -> None:
     _read_signed(data, _named(status.TYPE), read)
 
 
+def read_answer(data: bytes) -> None:
+    """Read the bytes as the verifier's answer about a token."""
+    Introspected.read(data, token=seeds.token(), asked=seeds.NOW)
+
+
+def read_uses(data: bytes) -> None:
+    """Read the bytes as lines that a relying party reports."""
+    demand_same("".join(f"{use.encode(one)}\n" for one in use.read_batch(data)).encode(), data)
+
+
 def read_proof(data: bytes) -> None:
     """Read the bytes as a proof, and as the payload of one."""
     point = credential_crypto.point_of(seeds.private_key())
@@ -599,6 +610,12 @@ TARGETS = {
     "policy": Target(run=read_policy_document, seeds=seeds.documents, refusals=(Rejected,)),
     "token": Target(run=read_token, seeds=seeds.tokens, refusals=_CREDENTIAL),
     "status-list": Target(run=read_status_list, seeds=seeds.status_lists, refusals=_CREDENTIAL),
+    "introspection": Target(
+        run=read_answer, seeds=seeds.answers, refusals=_CREDENTIAL, most_bytes=MORE_BYTES
+    ),
+    "uses": Target(
+        run=read_uses, seeds=seeds.uses, refusals=(CredentialMalformed,), most_bytes=MORE_BYTES
+    ),
     "proof": Target(run=read_proof, seeds=seeds.proofs, refusals=_CREDENTIAL),
     "dpop": Target(run=read_dpop, seeds=seeds.dpop_proofs, refusals=_CREDENTIAL),
     "grant": Target(run=read_grant, seeds=seeds.grants, refusals=_CREDENTIAL),
