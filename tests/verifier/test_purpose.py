@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence.process import ANY_PURPOSE, MOST_CONTEXT_BYTES, NO_ORIGIN, Origin, Purpose
+from evidence.process import ANY_PURPOSE, MOST_CONTEXT_BYTES, Purpose
 from tests.simulated_node import IDENTITY, NOW, SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, only, reasons
 from verifier import Accepted, Reason, Refused, Rejected
@@ -80,12 +80,6 @@ def test_what_its_workload_allows() -> None:
 )
 def test_118_what_its_workload_does_not_allow(wanted: Purpose, reason: Reason) -> None:
     assert reason in reasons(outcome(purpose=wanted))
-
-
-def test_a_parent_that_its_workload_does_not_name() -> None:
-    origin = Origin(parent="spiffe://example.org/controller", parent_key=b"\0" * 34, job="7")
-    assert Reason.PROCESS_PARENT in reasons(outcome(origin=origin))
-    assert isinstance(outcome(origin=NO_ORIGIN), Accepted)
 
 
 # Context
