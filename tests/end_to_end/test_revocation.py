@@ -6,14 +6,18 @@ node's drift comes last, since nothing but a reboot cures it.
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from credential import wit
+from credential import local, wit
 from demo.world import INTERVAL_SECONDS, NODE, World
 from tests.attacks.machine import (
     ATTACHED_MODE,
@@ -194,6 +198,69 @@ def test_a_relying_party(scene: Scene, token: str) -> None:
         seconds=AT_ONCE_SECONDS,
         cause=Cause.RELYING_PARTY,
     )
+
+
+def test_credential_verify_offline_and_by_introspection(
+    scene: Scene, puppet: MachinePuppet, token: str, tmp_path: Path
+) -> None:
+    """The command says what both say: let in while it is valid, refused once it is revoked."""
+    check = CredentialVerify(scene, tmp_path)
+    for way in ("offline", "introspection"):
+        assert check(puppet, way) == (0, [])
+    scene.world.operator("credential", "revoke", wit.read_unverified(token).jti)
+    assert check(puppet, "offline", check.last) == (1, ["token.revoked"])
+    assert check(puppet, "introspection", check.last) == (1, ["token.not-active"])
+
+
+class CredentialVerify:
+    """The program `credential`, on the files of one request of the puppet's."""
+
+    def __init__(self, scene: Scene, directory: Path) -> None:
+        self.home = f"https://127.0.0.1:{scene.world.verifier_port}"
+        self.ca = scene.world.config.parent / "ca.pem"
+        self.party = scene.party
+        self.directory = directory
+        self.last: tuple[str, str] = ("", "")
+        """Token and proof."""
+
+    def __call__(
+        self, puppet: MachinePuppet, way: str, request: tuple[str, str] | None = None
+    ) -> tuple[int, list[str]]:
+        """Return exit status and reasons, of a new proof unless a request is given."""
+        self.last = request or self.prove(puppet)
+        keys = self.party.door.request("GET", "/v1/keys")[1].decode()
+        listed = wit.read_unverified(self.last[0]).status.uri
+        status = self.party.door.request("GET", urlsplit(listed).path)[1].decode()
+        texts = (*self.last, keys, status, self.party.secret)
+        names = ("token", "proof", "keys", "status", "secret")
+        files = {name: str(self.directory / name) for name in names}
+        for name, text in zip(names, texts, strict=True):
+            Path(files[name]).write_text(f"{text}\n")
+        ways = {
+            "offline": ["--status", files["status"]],
+            "introspection": [
+                "--introspect", self.home, "--ca", str(self.ca), "--name", "ledger", "--secret",
+                files["secret"],
+            ],
+        }  # fmt: skip
+        program = Path(sys.executable).parent / "credential"
+        done = subprocess.run(
+            [
+                program, "verify", files["token"], files["proof"], "--keys", files["keys"],
+                "--trust-domain", "example.org", "--audience", AUDIENCE, "--method", "POST",
+                "--url", f"{AUDIENCE}/post", "--minimum", "lab", "--allow-lab", "--json",
+                *ways[way],
+            ],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout, done.stderr
+        told = json.loads(done.stdout)
+        return done.returncode, [one["reason"] for one in told.get("findings", [])]
+
+    def prove(self, puppet: MachinePuppet) -> tuple[str, str]:
+        proof = puppet.prove(AUDIENCE)
+        assert isinstance(proof, local.Proof)
+        return proof.token, proof.proof
 
 
 def test_a_withdrawn_reference_value(scene: Scene, token: str) -> None:
