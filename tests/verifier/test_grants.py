@@ -148,10 +148,13 @@ def test_118_a_window_that_closes(verifier: RunningVerifier, player: Player, par
     verifier.wait(59)
     assert verifier.service.sweep() == 0
     assert party.state(token) == VALID
+    last = len(verifier.ledger())
     verifier.wait(1)
     assert verifier.service.sweep() == 1
     assert party.state(token) == REVOKED
     assert causes(verifier) == [Cause.WINDOW_CLOSED]
+    with verifier.service.reading() as reading:
+        assert reading.changed_lists(last), "listeners are told, their clocks may be late"
     assert refused(player)["reason"] == Reason.USE_WINDOW
 
 
