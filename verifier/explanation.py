@@ -13,7 +13,7 @@ from evidence import Malformed
 from verifier.node import Node
 from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected, label
-from verifier.verdict import Accepted, NodeVerdict, Refused
+from verifier.verdict import Accepted, Granted, NodeVerdict, Refused
 
 
 class State(StrEnum):
@@ -207,7 +207,8 @@ def _explain_process(one: Accepted | Refused) -> Iterator[Link]:
     if isinstance(one, Accepted):
         who = f"pid {one.core.pid} in {label(one.core.cgroup)}"
         next_level = f"; more takes {'; '.join(one.lacks)}" if one.lacks else ""
-        detail = f"{one.workload.id}, level {one.level}, {who}{next_level}"
+        what_for = f"for {_granted(one.granted)}"
+        detail = f"{one.workload.id}, level {one.level}, {who}, {what_for}{next_level}"
         yield _link(7, State.HOLDS, detail, process=name)
         yield _link(
             8, State.HOLDS, f"made for the core record {one.core_digest.hex()}", process=name
@@ -218,6 +219,14 @@ def _explain_process(one: Accepted | Refused) -> Iterator[Link]:
     for number, told in ((PROCESS, of_process), (KEY, of_key)):
         state = State.BROKEN if told else State.UNREACHED
         yield _link(number, state, findings=told, process=name)
+
+
+def _granted(granted: Granted) -> str:
+    """Return what a process was granted, in words."""
+    ends = f" until {granted.until.isoformat()}" if granted.until else ""
+    by = f" by grant {granted.approval}" if granted.approval else ""
+    scopes, audiences = " ".join(granted.scopes) or "no scope", " ".join(granted.audiences)
+    return f"{label(scopes)} at {label(audiences)}{ends}{by}"
 
 
 def _link(

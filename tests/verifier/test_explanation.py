@@ -102,6 +102,10 @@ def test_an_accepted_node_and_each_of_its_processes(
     assert {link["state"] for link in node if link["link"] != 3} == {HELD}
     processes = [(link["link"], link["state"]) for link in links if link["process"]]
     assert processes == [(7, HELD), (8, HELD), (7, BROKEN), (8, UNREACHED)]
+    (held,) = [
+        link for link in links if link["process"] and (link["link"], link["state"]) == (7, HELD)
+    ]
+    assert ", for post at https://ledger.example.org;" in held["detail"]
     (refused,) = [link for link in links if link["process"] and link["state"] == BROKEN]
     assert [one["reason"] for one in refused["findings"]] == [Reason.PROCESS_USER]
 
