@@ -15,7 +15,7 @@ from credential.reasons import Malformed, Refused
 from credential.requirements import BINDINGS, MAX_STATUS_AGE, Requirements
 from credential.seen import Seen
 from credential.sources import Sources
-from credential.wit import LEVELS, Claims
+from credential.wit import LEVELS, PROOF_KEYS, Claims
 
 ACCEPTED, REFUSED, MALFORMED, COULD_NOT_TELL = 0, 1, 2, 3
 
@@ -89,6 +89,9 @@ def _add_requirements(verify: argparse.ArgumentParser) -> None:
     demands.add_argument("--allow-lab", action="store_true", help="accept level lab")
     demands.add_argument("--binding", choices=BINDINGS, help="how it came to its attestor")
     demands.add_argument(
+        "--proof-key", action="append", choices=PROOF_KEYS, help="who signs; or one of several"
+    )
+    demands.add_argument(
         "--max-evidence-age", type=int, metavar="SECONDS", help="since its evidence was judged"
     )
     demands.add_argument("--scope", action="append", help="that it has; repeat for more")
@@ -123,6 +126,7 @@ def _requirements(arguments: argparse.Namespace) -> Requirements:
         minimum=arguments.minimum,
         allow_lab=arguments.allow_lab,
         binding=arguments.binding,
+        proof_keys=_all_of(arguments.proof_key),
         max_evidence_age=None if age is None else timedelta(seconds=age),
         scopes=_all_of(arguments.scope),
         executables=_all_of(arguments.executable),
@@ -207,6 +211,7 @@ def _tell_claims(claims: Claims, *, as_json: bool) -> None:
         "expires": claims.expires.isoformat(),
         "evidence_judged": claims.issued.isoformat(),
         "binding": procseal.binding,
+        "proof_key": procseal.proof_key,
         "executable": procseal.executable,
         "set": procseal.set,
         "node": procseal.node,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from credential.wit import Claims, Level
+from credential.wit import Claims, Level, ProofKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class Caller:
     """What the token may be used for: for the application to enforce."""
     binding: str
     """`launched` or `attached`."""
+    proof_key: ProofKey
+    """Who holds the key that signs its proofs; `process` is the weakest."""
     executable: str
     """`sha256:` and hexadecimal digest."""
     set: str
@@ -61,6 +63,7 @@ class Caller:
             audience=audience,
             scopes=said.scopes,
             binding=said.binding,
+            proof_key=said.proof_key,
             executable=said.executable,
             set=said.set,
             node=said.node,

@@ -18,6 +18,7 @@ from credential.wit import (
     LABEL,
     LABEL_VALUE,
     LEVELS,
+    PROOF_KEYS,
     SCOPE,
     Claims,
     Level,
@@ -42,6 +43,8 @@ class Requirements:
     """Whether level `lab`, which proves nothing about what was booted, can be enough."""
     binding: Binding | None = None
     """How the process has to have come to its attestor."""
+    proof_keys: tuple[str, ...] | None = None
+    """Who may hold the key that signs its proofs, of `wit.PROOF_KEYS`: it has to be one of them."""
     max_evidence_age: timedelta | None = None
     """Since the verifier judged the evidence that the token was made from. Tokens are renewed when
     half of their life is over: less than that refuses honest processes now and then."""
@@ -61,6 +64,7 @@ class Requirements:
         _demand(re.fullmatch(AUDIENCE, self.audience), "audience", "a name without spaces")
         _demand(self.minimum in LEVELS, "minimum", f"one of {LEVELS}")
         _demand(self.binding in {None, *BINDINGS}, "binding", f"one of {BINDINGS}")
+        _demand_texts("proof_keys", self.proof_keys, "|".join(PROOF_KEYS))
         _demand_texts("scopes", self.scopes, SCOPE)
         _demand_texts("executables", self.executables, DIGEST)
         _demand_texts("labels", self.labels, rf"{LABEL}={LABEL_VALUE}")
@@ -97,6 +101,9 @@ class Requirements:
         procseal = claims.procseal
         if self.binding not in {None, procseal.binding}:
             yield _finding(Reason.TOKEN_BINDING, "binding", str(self.binding), procseal.binding)
+        if self.proof_keys is not None and procseal.proof_key not in self.proof_keys:
+            expected = " ".join(self.proof_keys)
+            yield _finding(Reason.TOKEN_PROOF_KEY, "proof key", expected, procseal.proof_key)
         yield from _missing(Reason.TOKEN_SCOPE, "scopes", self.scopes, procseal.scopes)
         labels = tuple(f"{name}={value}" for name, value in procseal.labels.items())
         yield from _missing(Reason.TOKEN_LABEL, "labels", self.labels, labels)

@@ -164,7 +164,7 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
         _text,
     ),
     **dict.fromkeys(("allow_lab", "report"), _flag),
-    **dict.fromkeys(("scopes", "executables", "labels", "context"), _texts),
+    **dict.fromkeys(("proof_keys", "scopes", "executables", "labels", "context"), _texts),
     **dict.fromkeys(("max_evidence_age", "max_status_age"), _duration),
     "status": _one_of_statuses,
 }  # fmt: skip

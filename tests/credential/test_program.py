@@ -83,6 +83,11 @@ def test_lab_has_to_be_allowed(verify: Verify) -> None:
     ("met", "broken", "reason"),
     [
         (("--binding", "attached"), ("--binding", "launched"), "token.of-another-binding"),
+        (
+            ("--proof-key", "tpm", "--proof-key", "attestor"),
+            ("--proof-key", "tpm"),
+            "token.of-another-proof-key",
+        ),
         (("--scope", "post"), ("--scope", "post", "--scope", "void"), "token.scope-missing"),
         (
             ("--executable", PROCSEAL.executable, "--executable", "sha256:" + "00" * 32),

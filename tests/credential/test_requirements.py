@@ -28,6 +28,8 @@ OTHER_DIGEST = "sha256:" + "00" * 32
     [
         pytest.param({"binding": "attached"}, id="binding"),
         pytest.param({"max_evidence_age": MINUTE, "now": NOW + MINUTE}, id="evidence of a minute"),
+        pytest.param({"proof_keys": ("attestor",)}, id="the attestor signs"),
+        pytest.param({"proof_keys": ("tpm", "attestor")}, id="or the TPM"),
         pytest.param({"scopes": ("post",)}, id="a scope"),
         pytest.param({"labels": ("zone=eu-1",)}, id="a label"),
         pytest.param({"context": ("session", "session=17")}, id="context"),
@@ -50,6 +52,10 @@ def test_a_demand_that_is_met(demands: dict[str, Any]) -> None:
         pytest.param(
             {"binding": "attached"}, {"binding": "launched"}, "token.of-another-binding",
             "attached", "launched", id="launched for attached",
+        ),
+        pytest.param(
+            {"proof_keys": ("attestor", "tpm")}, {"proof_key": "process"},
+            "token.of-another-proof-key", "attestor tpm", "process", id="it signs itself",
         ),
         pytest.param(
             {"max_evidence_age": MINUTE}, {"issued": NOW - MINUTE - timedelta(seconds=1)},
@@ -127,6 +133,7 @@ def test_what_is_not_met_is_told_together() -> None:
         ("audience", ""), ("audience", "two words"),
         ("minimum", ""), ("minimum", "L0"), ("minimum", None),
         ("binding", ""), ("binding", "started"),
+        ("proof_keys", ()), ("proof_keys", ("",)), ("proof_keys", ("TPM",)), ("proof_keys", "tpm"),
         ("max_evidence_age", timedelta()), ("max_evidence_age", -MINUTE),
         ("scopes", ()), ("scopes", ""), ("scopes", "post"), ("scopes", ("a b",)), ("scopes", [""]),
         ("executables", ()), ("executables", ("3f" * 32,)), ("executables", PROCSEAL.executable),
