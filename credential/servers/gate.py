@@ -21,7 +21,7 @@ from credential.check import Statuses, check
 from credential.keys import Keys
 from credential.nonces import KEY_BYTES, Nonces
 from credential.presentation import CHALLENGE, presented, wants_nonce
-from credential.reasons import Finding, Malformed, Reason, Refused
+from credential.reasons import Malformed, Reason, Refused
 from credential.requirements import Requirements
 from credential.seen import ReplayStore, Seen
 from credential.servers.introspection import Introspection
@@ -61,8 +61,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    """JSON."""
-    findings: tuple[Finding, ...]
+    """JSON, with the findings and the id of the line."""
 
 
 class Reporter(Protocol):
@@ -242,5 +241,4 @@ def _refusal(refused: Malformed | Refused, id_: str, *, nonce: str) -> Refusal:
         status=status,
         headers={"Cache-Control": "no-store", "Content-Type": "application/json", **more},
         body=json.dumps({**refused.to_json(), "use": id_}).encode("ascii"),
-        findings=refused.findings,
     )
