@@ -1,7 +1,7 @@
 """Arrow 2: what a process obtains and presents, and a relying party checks.
 
 >>> from datetime import UTC, datetime
->>> from credential import Keys, Malformed, Requirements, Seen, check
+>>> from credential import Keys, Malformed, Seen, check
 >>> keys = Keys.read('{"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",'
 ...     ' "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",'
 ...     ' "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU", "kid": "2026-11"}]}',
@@ -9,7 +9,7 @@
 >>> try:
 ...     check("a-copied-token", None, keys=keys, method="POST",
 ...         url="https://ledger.example.org/post", now=datetime.now(UTC), seen=Seen(), status={},
-...         require=Requirements(audience="https://ledger.example.org", minimum="L2"))
+...         audience="https://ledger.example.org", minimum="L2")
 ... except Malformed as refusal:
 ...     print(refusal.findings[0].reason)
 token.malformed

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from credential import status, wit
-from credential.check import Statuses, check
+from credential.check import Statuses, decide
 from credential.dpop import DPoP
 from credential.keys import Keys
 from credential.reasons import Malformed, Refused
@@ -89,8 +89,13 @@ def _add_requirements(verify: argparse.ArgumentParser) -> None:
     demands.add_argument("--allow-lab", action="store_true", help="accept level lab")
     demands.add_argument("--binding", choices=BINDINGS, help="how it came to its attestor")
     demands.add_argument(
-        "--proof-key", action="append", choices=PROOF_KEYS, help="who signs; or one of several"
+        "--proof-key",
+        action="append",
+        choices=PROOF_KEYS,
+        help="who may hold it; or one of several",
     )
+    demands.add_argument("--parent", metavar="SPIFFE-ID", help="that had it launched")
+    demands.add_argument("--job", metavar="JOB", help="that it was launched for")
     demands.add_argument(
         "--max-evidence-age", type=int, metavar="SECONDS", help="since its evidence was judged"
     )
@@ -127,6 +132,8 @@ def _requirements(arguments: argparse.Namespace) -> Requirements:
         allow_lab=arguments.allow_lab,
         binding=arguments.binding,
         proof_keys=_all_of(arguments.proof_key),
+        parent=arguments.parent,
+        job=arguments.job,
         max_evidence_age=None if age is None else timedelta(seconds=age),
         scopes=_all_of(arguments.scope),
         executables=_all_of(arguments.executable),
@@ -146,7 +153,7 @@ def _verify(arguments: argparse.Namespace, require: Requirements) -> Claims:
     token = _read(arguments.token)
     now = arguments.at or datetime.now(UTC)
     statuses = _statuses(arguments, sources, keys, token, now)
-    return check(
+    return decide(
         token,
         _proof(arguments),
         keys=keys,
@@ -211,7 +218,6 @@ def _tell_claims(claims: Claims, *, as_json: bool) -> None:
         "expires": claims.expires.isoformat(),
         "evidence_judged": claims.issued.isoformat(),
         "binding": procseal.binding,
-        "proof_key": procseal.proof_key,
         "executable": procseal.executable,
         "set": procseal.set,
         "node": procseal.node,

@@ -7,7 +7,7 @@ arguments. `check` reads nothing else: who has read this file has read the decis
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Unpack
 
 from credential import dpop, nonces, wit, wpt
 from credential.dpop import DPoP
@@ -15,7 +15,7 @@ from credential.introspection import Introspected
 from credential.keys import Keys
 from credential.members import numeric_date
 from credential.reasons import Finding, Reason, Refused
-from credential.requirements import Requirements
+from credential.requirements import Demands, Requirements
 from credential.seen import ReplayStore
 from credential.status import Place, Status, StatusList
 from credential.wit import Claims
@@ -39,18 +39,19 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     proof: str | DPoP | None,
     *,
     keys: Keys,
-    require: Requirements,
     method: str,
     url: str,
     now: datetime,
     seen: ReplayStore,
     status: Statuses,
+    **demands: Unpack[Demands],
 ) -> Claims:
     """Return the claims of the process that made this request, or raise Malformed or Refused.
 
     `url` is the request's URL as this relying party's clients know it, not as the request's headers
-    say. `proof` is a WPT, or a DPoP proof with the nonces that this server gives out. `now` knows
-    its time zone. `status` has the verifier's status lists, or its answer about this token;
+    say. `demands` are the fields of `Requirements`; `audience` and `minimum` have to be there.
+    `proof` is a WPT, or a DPoP proof with the nonces that this server gives out. `now` knows its
+    time zone. `status` has the verifier's status lists, or its answer about this token;
     `"unchecked"` takes a token for as long as it says itself, minutes, whatever has become of the
     process.
 
@@ -67,6 +68,32 @@ def check(  # noqa: PLR0913  (each is something that only the caller knows)
     headers and body are the process's, or what the process may do: the application looks at the
     claims' `id` and `procseal.scopes`.
     """
+    return decide(
+        token,
+        proof,
+        keys=keys,
+        require=Requirements(**demands),
+        method=method,
+        url=url,
+        now=now,
+        seen=seen,
+        status=status,
+    )
+
+
+def decide(  # noqa: PLR0913
+    token: str,
+    proof: str | DPoP | None,
+    *,
+    keys: Keys,
+    require: Requirements,
+    method: str,
+    url: str,
+    now: datetime,
+    seen: ReplayStore,
+    status: Statuses,
+) -> Claims:
+    """Do what `check` says, for whoever has made up his requirements beforehand."""
     numeric_date(now)  # a time without a time zone is the caller's mistake
     request = _Request(audience=require.audience, method=method, target=_target_of(url), now=now)
     claims = wit.read(token, keys)  # (1)

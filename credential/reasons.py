@@ -28,10 +28,12 @@ class Reason(StrEnum):
     TOKEN_LAB = "token.level-lab"  # noqa: S105
     TOKEN_AUDIENCE = "token.audience-not-allowed"  # noqa: S105
     TOKEN_EVIDENCE = "token.evidence-too-old"  # noqa: S105
-    TOKEN_PROOF_KEY = "token.of-another-proof-key"  # noqa: S105
     TOKEN_BINDING = "token.of-another-binding"  # noqa: S105
     TOKEN_SCOPE = "token.scope-missing"  # noqa: S105
     TOKEN_EXECUTABLE = "token.of-another-executable"  # noqa: S105
+    TOKEN_PROOF_KEY = "token.of-another-proof-key"  # noqa: S105
+    TOKEN_PARENT = "token.of-another-parent"  # noqa: S105
+    TOKEN_JOB = "token.of-another-job"  # noqa: S105
     TOKEN_LABEL = "token.label-missing"  # noqa: S105
     TOKEN_CONTEXT = "token.context-missing"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105

@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Required, TypedDict
 
 from credential.reasons import Finding, Reason
 from credential.wit import (
     AUDIENCE,
     CONTEXT,
     DIGEST,
+    JOB,
     LABEL,
     LABEL_VALUE,
     LEVELS,
     PROOF_KEYS,
     SCOPE,
+    SPIFFE_ID,
     Claims,
     Level,
 )
@@ -29,6 +31,24 @@ MAX_STATUS_AGE = timedelta(minutes=5)
 
 Binding = Literal["launched", "attached"]
 BINDINGS: tuple[Binding, ...] = ("launched", "attached")
+
+
+class Demands(TypedDict, total=False):
+    """The fields of `Requirements`, as the keywords of `check`."""
+
+    audience: Required[str]
+    minimum: Required[Level]
+    allow_lab: bool
+    binding: Binding | None
+    proof_keys: tuple[str, ...] | None
+    max_evidence_age: timedelta | None
+    scopes: tuple[str, ...] | None
+    executables: tuple[str, ...] | None
+    labels: tuple[str, ...] | None
+    parent: str | None
+    job: str | None
+    context: tuple[str, ...] | None
+    max_status_age: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +64,7 @@ class Requirements:
     binding: Binding | None = None
     """How the process has to have come to its attestor."""
     proof_keys: tuple[str, ...] | None = None
-    """Who may hold the key that signs its proofs, of `wit.PROOF_KEYS`: it has to be one of them."""
+    """Who may hold the key that signs its proofs, of `wit.PROOF_KEYS`; `process` is the weakest."""
     max_evidence_age: timedelta | None = None
     """Since the verifier judged the evidence that the token was made from. Tokens are renewed when
     half of their life is over: less than that refuses honest processes now and then."""
@@ -54,6 +74,10 @@ class Requirements:
     """`sha256:` and hexadecimal digest: the executable has to be one of them."""
     labels: tuple[str, ...] | None = None
     """`NAME=VALUE`: what the verifier's operators have to call the process's node, all of them."""
+    parent: str | None = None
+    """SPIFFE ID of the process that has to have had it launched."""
+    job: str | None = None
+    """What that process has to call the job."""
     context: tuple[str, ...] | None = None
     """`NAME=VALUE`, or `NAME` for any value: what the process has to have said that it is for."""
     max_status_age: timedelta = MAX_STATUS_AGE
@@ -65,6 +89,8 @@ class Requirements:
         _demand(self.minimum in LEVELS, "minimum", f"one of {LEVELS}")
         _demand(self.binding in {None, *BINDINGS}, "binding", f"one of {BINDINGS}")
         _demand_texts("proof_keys", self.proof_keys, "|".join(PROOF_KEYS))
+        _demand_text("parent", self.parent, SPIFFE_ID)
+        _demand_text("job", self.job, JOB)
         _demand_texts("scopes", self.scopes, SCOPE)
         _demand_texts("executables", self.executables, DIGEST)
         _demand_texts("labels", self.labels, rf"{LABEL}={LABEL_VALUE}")
@@ -104,6 +130,10 @@ class Requirements:
         if self.proof_keys is not None and procseal.proof_key not in self.proof_keys:
             expected = " ".join(self.proof_keys)
             yield _finding(Reason.TOKEN_PROOF_KEY, "proof key", expected, procseal.proof_key)
+        if self.parent not in {None, procseal.parent}:
+            yield _finding(Reason.TOKEN_PARENT, "parent", str(self.parent), procseal.parent)
+        if self.job not in {None, procseal.job}:
+            yield _finding(Reason.TOKEN_JOB, "job", str(self.job), procseal.job)
         yield from _missing(Reason.TOKEN_SCOPE, "scopes", self.scopes, procseal.scopes)
         labels = tuple(f"{name}={value}" for name, value in procseal.labels.items())
         yield from _missing(Reason.TOKEN_LABEL, "labels", self.labels, labels)
@@ -125,6 +155,10 @@ def _missing(
 
 def _finding(reason: Reason, what: str, expected: str, found: str) -> Finding:
     return Finding(reason=reason, what=what, expected=expected, found=found)
+
+
+def _demand_text(name: str, value: str | None, pattern: str) -> None:
+    _demand(value is None or re.fullmatch(pattern, value), name, f"a text that matches {pattern}")
 
 
 def _demand_texts(name: str, values: Iterable[str] | None, pattern: str) -> None:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from credential import base64url, dpop, use, wit, wpt
 from credential.caller import Caller
-from credential.check import Statuses, check
+from credential.check import Statuses, decide
 from credential.keys import Keys
 from credential.nonces import KEY_BYTES, Nonces
 from credential.presentation import CHALLENGE, presented, wants_nonce
@@ -144,7 +144,7 @@ class Gate:
     async def _judge(self, request: Request) -> Claims:
         found = presented(request.values_of, nonces=self._nonces)
         status = await self._status_of(found.token)
-        return check(
+        return decide(
             found.token,
             found.proof,
             keys=self._keys_of_now(),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from attestor.tpm import Tpm, TpmFailed
-from credential import Claims, Keys, Refused, Requirements, Seen, check, wpt
+from credential import Claims, Keys, Refused, Seen, check, wpt
 from swtpm import SoftwareTpm
 from tests.real_node import RealNode
 from tests.running_verifier import Player, RunningVerifier
@@ -207,9 +207,15 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
     proof = unsigned.sign(process.use_key)
 
     def ask(**demands: Any) -> Claims:  # noqa: ANN401
-        asked = Requirements(audience=AUDIENCE, **demands)
         return check(
-            token, proof, keys=keys, seen=Seen(), status="unchecked", require=asked, **request
+            token,
+            proof,
+            keys=keys,
+            seen=Seen(),
+            status="unchecked",
+            audience=AUDIENCE,
+            **demands,
+            **request,
         )
 
     def refusal(**demands: Any) -> list[str]:  # noqa: ANN401

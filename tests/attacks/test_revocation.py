@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from credential import Refused, Requirements, Seen, check, wpt
+from credential import Refused, Seen, check, wpt
 from credential.check import SKEW
 from tests.open_doors import open_doors
 from tests.relying_party import REVOKED, SUSPENDED, Party, register, token_of
@@ -23,7 +23,7 @@ from verifier.ledger import Cause
 
 AUDIENCE = "https://ledger.example.org"
 URL = f"{AUDIENCE}/post"
-REQUIRED = Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True)
+REQUIRED: dict[str, Any] = {"audience": AUDIENCE, "minimum": "lab", "allow_lab": True}
 
 ACCESS = "the access"
 CREDENTIAL = "the credential"
@@ -63,7 +63,7 @@ class Scene:
         given = {"status": {found.uri: found}, **changes}
         try:
             check(
-                self.token, proof, keys=self.party.keys, require=REQUIRED, method="POST", url=URL,
+                self.token, proof, keys=self.party.keys, **REQUIRED, method="POST", url=URL,
                 now=self.verifier.time, seen=Seen(), **given,
             )  # fmt: skip
         except Refused as refused:

@@ -14,7 +14,6 @@ from credential import (
     Malformed,
     Nonces,
     Refused,
-    Requirements,
     Seen,
     base64url,
     check,
@@ -75,7 +74,7 @@ def token_of(answer: local.Message | None) -> str:
 def judge(keys: Keys, token: str, proof: str | DPoP) -> Claims:
     return check(
         token, proof, keys=keys, method="POST", url=URL, now=datetime.now(UTC), seen=Seen(),
-        require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
+        audience=AUDIENCE, minimum="lab", allow_lab=True,
         status="unchecked",
     )  # fmt: skip
 

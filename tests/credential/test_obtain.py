@@ -18,7 +18,6 @@ from credential import (
     Malformed,
     Nonces,
     Refused,
-    Requirements,
     Seen,
     base64url,
     check,
@@ -46,7 +45,7 @@ def to_token(token: str) -> Message:
 def is_accepted(token: str, proof: str | DPoP, url: str = URL) -> bool:
     claims = check(
         token, proof, keys=KEYS, method="POST", url=url, now=datetime.now(UTC), seen=Seen(),
-        require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True),
+        audience=AUDIENCE, minimum="lab", allow_lab=True,
         status="unchecked",
     )  # fmt: skip
     return claims.id == ID

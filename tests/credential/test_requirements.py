@@ -1,12 +1,14 @@
 """Each demand of a relying party: met, and broken with its own reason."""
 # ruff: noqa: ANN401 - `changes` are of any type
 
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from credential import Refused, Requirements
+from credential.requirements import Demands
 from tests.credential.world import (
     AUDIENCE,
     CLAIMS,
@@ -20,6 +22,7 @@ from tests.credential.world import (
 )
 
 MINUTE = timedelta(minutes=1)
+CONTROLLER = "spiffe://example.org/controller"
 OTHER_DIGEST = "sha256:" + "00" * 32
 
 
@@ -99,6 +102,17 @@ def test_a_demand_that_is_met(demands: dict[str, Any]) -> None:
             id="no context at all",
         ),
         pytest.param(
+            {"parent": CONTROLLER}, {"parent": f"{CONTROLLER}-2"}, "token.of-another-parent",
+            CONTROLLER, f"{CONTROLLER}-2", id="another parent",
+        ),
+        pytest.param(
+            {"parent": CONTROLLER}, {}, "token.of-another-parent", CONTROLLER, "", id="no parent",
+        ),
+        pytest.param(
+            {"job": "build-17"}, {"job": "build-18"}, "token.of-another-job", "build-17",
+            "build-18", id="another job",
+        ),
+        pytest.param(
             {"minimum": "L3"}, {}, "token.level-below-minimum", "L3", "L2", id="level",
         ),
         pytest.param(
@@ -115,6 +129,16 @@ def test_a_demand_that_is_not_met(
         accept(token, make_proof(token), **demands)
     [finding] = refusal.value.findings
     assert (finding.reason, finding.expected, finding.found) == (reason, expected, found)
+
+
+def test_a_step_of_that_job() -> None:
+    token = make_token(parent=CONTROLLER, job="build-17")
+    found = accept(token, make_proof(token), parent=CONTROLLER, job="build-17")
+    assert found.procseal.job == "build-17"
+
+
+def test_the_keywords_of_check_are_the_requirements() -> None:
+    assert list(Demands.__annotations__) == [field.name for field in fields(Requirements)]
 
 
 def test_what_is_not_met_is_told_together() -> None:
@@ -137,6 +161,8 @@ def test_what_is_not_met_is_told_together() -> None:
         ("max_evidence_age", timedelta()), ("max_evidence_age", -MINUTE),
         ("scopes", ()), ("scopes", ""), ("scopes", "post"), ("scopes", ("a b",)), ("scopes", [""]),
         ("executables", ()), ("executables", ("3f" * 32,)), ("executables", PROCSEAL.executable),
+        ("parent", ""), ("parent", "controller"),
+        ("job", ""), ("job", "a b"),
         ("labels", ()), ("labels", ("zone",)), ("labels", ("zone=",)), ("labels", {"zone": "a"}),
         ("context", ()), ("context", ("",)), ("context", ("Session",)), ("context", ("session=",)),
         ("max_status_age", -MINUTE),

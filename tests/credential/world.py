@@ -142,7 +142,8 @@ def lists_at(now: datetime) -> dict[str, StatusList]:
 
 
 DEMANDS = tuple(field.name for field in fields(Requirements))
-REQUIRED = Requirements(audience=AUDIENCE, minimum="L2")
+LEAST: dict[str, Any] = {"audience": AUDIENCE, "minimum": "L2"}
+REQUIRED = Requirements(**LEAST)
 
 
 def accept(token: str = TOKEN, proof: str | DPoP | None = None, **changes: Any) -> Claims:
@@ -153,7 +154,7 @@ def accept(token: str = TOKEN, proof: str | DPoP | None = None, **changes: Any) 
     demands = {name: changes.pop(name) for name in list(changes) if name in DEMANDS}
     given = {**request, **changes}
     given.setdefault("status", lists_at(given["now"]))
-    return check(token, proof, require=replace(REQUIRED, **demands), **given)
+    return check(token, proof, **{**LEAST, **demands}, **given)
 
 
 def reasons(refusal: Any) -> list[str]:
