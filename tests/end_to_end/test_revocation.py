@@ -5,6 +5,7 @@ verifier is asked as relying parties ask it: introspection and the status list h
 node's drift comes last, since nothing but a reboot cures it.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from credential import local, wit
-from demo.world import INTERVAL_SECONDS, NODE, World
+from credential import Caller, local, wit, wpt
+from credential.servers.configuration import load_gate
+from credential.servers.gate import Refusal, Request
+from demo.world import INTERVAL_SECONDS, ISSUER, NODE, World
 from tests.attacks.machine import (
     ATTACHED_MODE,
     AUDIENCE,
@@ -210,6 +214,46 @@ def test_credential_verify_offline_and_by_introspection(
     scene.world.operator("credential", "revoke", wit.read_unverified(token).jti)
     assert check(puppet, "offline", check.last) == (1, ["token.revoked"])
     assert check(puppet, "introspection", check.last) == (1, ["token.not-active"])
+
+
+async def test_a_real_processs_request_and_its_replay_are_in_the_ledger(
+    scene: Scene, puppet: MachinePuppet, token: str, tmp_path: Path
+) -> None:
+    """A relying party as an operator describes it, which fetches lists and reports."""
+    made = puppet.prove(AUDIENCE)
+    assert isinstance(made, local.Proof)
+    home = scene.world.config.parent
+    (tmp_path / "keys.json").write_bytes(scene.party.door.request("GET", "/v1/keys")[1])
+    (tmp_path / "secret").write_text(scene.party.secret)
+    options = {
+        "verifier": ISSUER, "reached_at": f"https://127.0.0.1:{scene.world.verifier_port}",
+        "ca": str(home / "ca.pem"), "trust_domain": "example.org", "keys": "keys.json",
+        "audience": AUDIENCE, "minimum": "lab", "allow_lab": True, "report": True,
+        "spool": "uses.sqlite", "name": "ledger", "secret": "secret",
+    }  # fmt: skip
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in options.items()]
+    (tmp_path / "gate.toml").write_text("".join(lines))
+    gate = load_gate(tmp_path / "gate.toml")
+    headers = ((wit.HEADER, made.token), (wpt.HEADER, made.proof))
+    request = Request(method="POST", target="/post", headers=headers)
+    async with gate.open():
+        caller = await gate.admit(request)
+        refusal = await gate.admit(request)
+        assert isinstance(caller, Caller)
+        assert isinstance(refusal, Refusal)
+        uses: list[dict[str, Any]] = []
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(uses) < 2:
+                await asyncio.sleep(0.2)
+                uses = scene.world.operator("ledger", "uses", "--of", ID)
+    jti = wit.read_unverified(made.token).jti
+    assert token
+    assert (caller.id, caller.node, caller.jti) == (ID, NODE, jti)
+    assert [(one["verdict"], one["reasons"]) for one in uses] == [
+        ("accepted", []), ("refused", ["proof.replayed"]),
+    ]  # fmt: skip
+    assert uses[0]["id"] == caller.use
+    assert {(one["jti"], one["node"], one["is_ours"]) for one in uses} == {(jti, NODE, True)}
 
 
 class CredentialVerify:
