@@ -155,9 +155,16 @@ class World:
 
     def credentials(self) -> list[dict[str, Any]]:
         """Return the verifier's credentials, by the socket that `verifier credential list` asks."""
-        socket = self.config.parent / "state" / "verifier.sock"
-        found: list[dict[str, Any]] = client.call(socket, "credential_list")
+        found: list[dict[str, Any]] = self._ask("credential_list")
         return found
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the verifier's nodes, as `verifier node list` has them; cheap enough to wait on."""
+        found: list[dict[str, Any]] = self._ask("node_list")
+        return found
+
+    def _ask(self, verb: str) -> Any:  # noqa: ANN401 - JSON
+        return client.call(self.config.parent / "state" / "verifier.sock", verb)
 
     def trust_domain(self) -> Any:  # noqa: ANN401 - JSON
         """Return what the verifier publishes of itself."""
@@ -206,7 +213,7 @@ class World:
             raise Failed(f"{failure}; the attestor said:\n{said}") from failure
 
     def _is_accepted(self) -> bool:
-        return any(node["accepted"] for node in self.operator("node", "list"))
+        return any(node["accepted"] for node in self.nodes())
 
     def start_as(self, user: str, unit: str, command: str, name: str) -> int:
         """Start a program for a user, in a unit; its input and output are files in /tmp."""

@@ -88,7 +88,7 @@ def _disk_input(build: Path) -> str:
         for path, target, mode in tree.overlay(build)
     ]
     here = Path(__file__).parent
-    ours = [here / "image.py", here / "tree.py", kernel_policy.TEMPLATE]
+    ours = [here / "image.py", here / "tree.py", tree.LINE, kernel_policy.TEMPLATE]
     return _digest(
         _base_input().encode(), "\n".join(files).encode(), *(path.read_bytes() for path in ours)
     )

@@ -146,8 +146,7 @@ class VirtualMachine:
         """Write a file in the machine."""
         target, new = shlex.quote(path), shlex.quote(f"{path}.new")
         self._emulator.shell.run(
-            f"cat >{new} && chown {owner}:{owner} {new} && chmod {mode:o} {new}"
-            f" && mv {new} {target}",
+            f"install -o {owner} -g {owner} -m {mode:o} /proc/self/fd/0 {new} && mv {new} {target}",
             PUT_SECONDS,
             data,
         ).check()

@@ -1,6 +1,5 @@
 """The host's root shell in a virtual machine, over a virtual serial port."""
 
-import base64
 import select
 import socket
 import time
@@ -40,7 +39,7 @@ class Result:
 
 
 class Shell:
-    """One command at a time; the protocol is in `guest/init`."""
+    """One command at a time; the protocol is in `guest/line.c`."""
 
     def __init__(self, connection: socket.socket, is_alive: Callable[[], bool]) -> None:
         self._connection = connection
@@ -63,7 +62,7 @@ class Shell:
             words = self._line(started + seconds + GRACE_SECONDS).split(b" ")
             if words[:2] == expected:
                 break
-        code, raw = int(words[2]), base64.b64decode(words[3], validate=True)
+        code, raw = int(words[2]), self._bytes(int(words[3]), started + seconds + GRACE_SECONDS)
         if code == KILLED and time.monotonic() - started >= seconds:
             raise Failed(f"no end within {seconds:g} s in the machine: {command[:200]}")
         return Result(code=code, raw=raw)
@@ -80,14 +79,24 @@ class Shell:
 
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._received:
-            if time.monotonic() > deadline:
-                raise Failed("the machine does not answer")
-            if not self._is_alive():
-                raise Failed("the machine has ended")
-            if select.select([self._connection], [], [], 0.2)[0]:
-                received = self._connection.recv(1 << 16)
-                if not received:
-                    raise Failed("the machine has ended")
-                self._received += received
+            self._receive(deadline)
         line, _, self._received = self._received.partition(b"\n")
-        return line.rstrip(b"\r")
+        return line
+
+    def _bytes(self, size: int, deadline: float) -> bytes:
+        while len(self._received) < size:
+            self._receive(deadline)
+        found, self._received = self._received[:size], self._received[size:]
+        return found
+
+    def _receive(self, deadline: float) -> None:
+        """Wait for more."""
+        if time.monotonic() > deadline:
+            raise Failed("the machine does not answer")
+        if not self._is_alive():
+            raise Failed("the machine has ended")
+        if select.select([self._connection], [], [], 0.2)[0]:
+            received = self._connection.recv(1 << 16)
+            if not received:
+                raise Failed("the machine has ended")
+            self._received += received

@@ -56,6 +56,9 @@ LIBRARY = "usr/lib/procseal"
 
 ROOMS = ("attestor", "credential", "evidence")
 
+LINE = GUEST / "line.c"
+"""What answers the host."""
+
 EPOCH = 1_700_000_000
 """The time that all files of ours carry, whenever they were put there."""
 
@@ -153,6 +156,8 @@ def lay_tree(build: Path = BUILD) -> Path:
     for source, target, mode in overlay(build):
         (tree / target).unlink(missing_ok=True)
         _copy(source, tree / target, mode)
+    run("gcc", "-O2", "-static", "-Wall", "-Wextra", "-o", tree / "usr/sbin/line", LINE)
+    os.utime(tree / "usr/sbin/line", (EPOCH, EPOCH))
     _compile(tree, *(f"{LIBRARY}/{room}" for room in ROOMS if (tree / LIBRARY / room).exists()))
     _write(tree / "etc/ima/ima-policy", kernel_policy.render().decode())
     final = build / "vm" / "tree"

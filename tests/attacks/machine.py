@@ -18,10 +18,10 @@ import pytest
 
 from credential import local
 from demo.world import World
-from swtpm import image, initramfs
+from swtpm import Failed, image, initramfs
 from swtpm.kernels import NAMES, Kernel
 from swtpm.programs import BUILD
-from tests.attestor.puppets import CHANNEL, Puppet, build, reasons
+from tests.attestor.puppets import CHANNEL, BornConnected, Puppet, build, reasons, received
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference
 
@@ -229,7 +229,7 @@ class Machine:
         self.world.operator(kind, "put", str(document))
 
     def is_accepted(self) -> bool:
-        return any(node["accepted"] for node in self.world.operator("node", "list"))
+        return any(node["accepted"] for node in self.world.nodes())
 
 
 Start = Callable[..., "MachinePuppet"]
@@ -237,7 +237,10 @@ Start = Callable[..., "MachinePuppet"]
 
 
 class MachinePuppet(Puppet):
-    """A puppet in the machine, whose input and output are files there."""
+    """A puppet in the machine, whose input and output are pipes with names there.
+
+    Commands cost: what it is told and what it answers are one.
+    """
 
     names = iter(range(1_000_000))
 
@@ -252,28 +255,64 @@ class MachinePuppet(Puppet):
     ) -> None:
         self.world = world
         self.name = f"puppet-{next(self.names)}"
-        self.heard = 0
-        self.pid = world.start_as(user, unit, f"{prefix} {path}".lstrip(), self.name)
-        said = self.hear()
-        assert said == "ready", world.output(self.name)
+        cgroup = f"/sys/fs/cgroup/{unit}"
+        told = self._run(
+            f"[ -d {cgroup} ] || mkdir {cgroup}; mkfifo -m 666 {self._in} {self._out};"
+            f" exec 9<>{self._out};"
+            f" setsid sh -c 'echo $$ >{cgroup}/cgroup.procs; exec setpriv --reuid={user}"
+            f" --regid={user} --init-groups --reset-env {prefix} {path}'"
+            f" 0<>{self._in} 1<>{self._out} 2>&1 9<&- & echo $!; {self._listen()}"
+        )
+        pid, said = told
+        self.pid = int(pid)
+        assert said == "ready", said
+
+    @property
+    def _in(self) -> str:
+        return f"/tmp/{self.name}.in"
+
+    @property
+    def _out(self) -> str:
+        return f"/tmp/{self.name}.out"
 
     def end(self) -> None:
         self.world.machine.run(f"kill -KILL {self.pid}")
 
     def tell(self, line: str) -> None:
-        said = self.world.machine.run(f"echo {shlex.quote(line)} >/tmp/{self.name}.in")
-        said.check()
+        self._run(self._speak(line))
 
     def hear(self) -> str:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            lines = self.world.output(self.name).splitlines()
-            if len(lines) > self.heard:
-                self.heard += 1
-                return lines[self.heard - 1]
-            assert time.monotonic() < deadline, self.world.machine.run(
-                "tail -n 20 /run/attestor.log"
-            ).output
+        (said,) = self._run(self._listen())
+        return said
+
+    def say(self, line: str) -> str:
+        (said,) = self.say_all(line)
+        return said
+
+    def say_all(self, *lines: str) -> list[str]:
+        """Tell it several things, each when it has answered the one before."""
+        return self._run("; ".join(f"{self._speak(one)}; {self._listen()}" for one in lines))
+
+    def exchange(self, line: str) -> local.Message | None:
+        done, answer = self.say_all(line, "receive")
+        assert done == "done", done
+        return received(answer)
+
+    def _speak(self, line: str) -> str:
+        return f"printf '%s\\n' {shlex.quote(line)} >{self._in}"
+
+    def _listen(self) -> str:
+        """Return the command that waits for a line, and prints it."""
+        return f"IFS= read -r said <>{self._out} && printf '%s\\n' \"$said\""
+
+    def _run(self, command: str) -> list[str]:
+        """Run a command that has to succeed; return the lines that it prints."""
+        try:
+            done = self.world.machine.run(command, timeout=PATIENCE_SECONDS).check()
+        except Failed as failure:
+            log = self.world.machine.run("tail -n 20 /run/attestor.log").output
+            raise Failed(f"{failure}; the attestor said:\n{log}") from failure
+        return done.output.splitlines()
 
     def obtain_granted(self, id_: str = ID) -> local.Credential:
         """Obtain a credential, which has to be granted."""
@@ -291,7 +330,7 @@ class MachinePuppet(Puppet):
         return isinstance(self.prove(AUDIENCE), local.Proof)
 
 
-class MachineLaunched(MachinePuppet):
+class MachineLaunched(BornConnected, MachinePuppet):
     """A puppet that root had the attestor launch for its user."""
 
     def __init__(self, world: World, *words: str) -> None:
@@ -303,11 +342,8 @@ class MachineLaunched(MachinePuppet):
         """`attestor run` hands it the signal."""
         self.world.machine.run(f"kill -TERM {self.pid}")
 
-    def connect(self, socket: Path) -> None:
-        """Do nothing: it is born connected."""
 
-
-class LaunchedPuppet(MachinePuppet):
+class LaunchedPuppet(BornConnected, MachinePuppet):
     """A puppet that the attestor has launched for its user; what is in the unit asked for it."""
 
     def __init__(
@@ -323,14 +359,12 @@ class LaunchedPuppet(MachinePuppet):
             world, path=path, user=user, unit=unit,
             prefix=f"{prefix} /usr/bin/attestor run --".lstrip(),
         )  # fmt: skip
-        self.do(f"use {CHANNEL}")
-        self.runner, self.pid = self.pid, int(self.say("pid"))
+        done, pid = self.say_all(f"use {CHANNEL}", "pid")
+        assert done == "done", done
+        self.runner, self.pid = self.pid, int(pid)
 
     def end(self) -> None:
         self.world.machine.run(f"kill -KILL {self.runner}; kill -KILL {self.pid}")
-
-    def connect(self, socket: Path) -> None:
-        """Do nothing: it is born connected."""
 
     def answer(
         self,

@@ -31,7 +31,7 @@ def status(machine: Machine) -> dict[str, object]:
 
 def accepted_instance(machine: Machine) -> str:
     """Return which instance the verifier has accepted last; the machine is not asked."""
-    (node,) = machine.world.operator("node", "list")
+    (node,) = machine.world.nodes()
     return str(node["instance"])
 
 

@@ -26,6 +26,19 @@ def packet(message: local.Message) -> str:
     return message.encode().decode().replace("\n", "|")
 
 
+def received(answer: str) -> local.Message | None:
+    """Return the message that a puppet has received, None where the attestor had hung up."""
+    text = answer.removeprefix("received ")
+    assert text != answer, answer
+    return local.decode(text.replace("|", "\n").encode()) if text else None
+
+
+def nonce_of(message: local.Message | None) -> str:
+    """Return the nonce that a message has to be."""
+    assert isinstance(message, local.Nonce), message
+    return message.nonce
+
+
 CHANNEL = 3
 """PROCSEAL_FD of a launched program."""
 
@@ -65,10 +78,12 @@ class Puppet:
 
     def receive(self) -> local.Message | None:
         """Return the next message, or None where the attestor has hung up."""
-        answer = self.say("receive")
-        text = answer.removeprefix("received ")
-        assert text != answer, answer
-        return local.decode(text.replace("|", "\n").encode()) if text else None
+        return received(self.say("receive"))
+
+    def exchange(self, line: str) -> local.Message | None:
+        """Tell it something that has to succeed, and return the message that comes next."""
+        self.do(line)
+        return self.receive()
 
     def expect(self, kind: type[local.Message]) -> Any:  # noqa: ANN401
         message = self.receive()
@@ -81,8 +96,7 @@ class Puppet:
 
     def meet(self, socket: Path) -> str:
         """Connect, and return the nonce that comes after the first look."""
-        self.connect(socket)
-        return str(self.expect(local.Nonce).nonce)
+        return nonce_of(self.exchange(f"connect {socket}"))
 
     def obtain(self, socket: Path, id_: str = "", **members: Any) -> local.Message | None:  # noqa: ANN401
         """Do what an honest program does, and return the answer."""
@@ -113,8 +127,7 @@ class Puppet:
         **members: Any,  # noqa: ANN401
     ) -> local.Message | None:
         """Answer the nonce and return what the attestor says to it."""
-        self.do(f"{how} {packet(local.Obtain(nonce=nonce, id=id_, **members))}")
-        return self.receive()
+        return self.exchange(f"{how} {packet(local.Obtain(nonce=nonce, id=id_, **members))}")
 
     def prove(
         self, audience: str, url: str = "", how: str = "send", **members: str
@@ -123,8 +136,7 @@ class Puppet:
         asked = local.Prove(
             audience=audience, method="POST", url=url or f"{audience}/post", **members
         )
-        self.do(f"{how} {packet(asked)}")
-        return self.receive()
+        return self.exchange(f"{how} {packet(asked)}")
 
     def open_job(self, name: str, how: str = "send") -> local.Message | None:
         """Ask for a job, and keep the descriptor that comes with the answer."""
@@ -160,7 +172,18 @@ class LocalPuppet(Puppet):
         return self.process.stdout.readline().rstrip("\n")
 
 
-class Launched(LocalPuppet):
+class BornConnected(Puppet):
+    """A puppet that the attestor has launched."""
+
+    def connect(self, socket: Path) -> None:
+        """Do nothing."""
+
+    def meet(self, socket: Path) -> str:
+        """Return the nonce, which comes by itself."""
+        return nonce_of(self.receive())
+
+
+class Launched(BornConnected, LocalPuppet):
     """A puppet that the attestor launched; what is talked to is `attestor run`."""
 
     def __init__(
@@ -182,9 +205,6 @@ class Launched(LocalPuppet):
         """Let it end by itself: at the end of its input."""
         self.process.communicate(timeout=20)
 
-    def connect(self, socket: Path) -> None:
-        """Do nothing: it is born connected."""
-
 
 def reasons(message: local.Message | None) -> list[str]:
     """Return the reason codes of a refusal."""
@@ -192,4 +212,14 @@ def reasons(message: local.Message | None) -> list[str]:
     return [str(one.reason) for one in message.findings]
 
 
-__all__ = ["Launched", "LocalPuppet", "Puppet", "build", "packet", "reasons"]
+__all__ = [
+    "BornConnected",
+    "Launched",
+    "LocalPuppet",
+    "Puppet",
+    "build",
+    "nonce_of",
+    "packet",
+    "reasons",
+    "received",
+]

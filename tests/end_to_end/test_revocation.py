@@ -322,7 +322,7 @@ def test_a_withdrawn_reference_value(scene: Scene, token: str) -> None:
 def wait_for_acceptance(scene: Scene) -> None:
     """Wait until the node is accepted again: while the puppet was unknown, it was not."""
     World.wait(
-        lambda: any(one["accepted"] for one in scene.world.operator("node", "list")),
+        lambda: any(one["accepted"] for one in scene.world.nodes()),
         PATIENCE_SECONDS,
         "the node to be accepted",
     )

@@ -67,7 +67,7 @@ def test_a_command_without_an_end_is_ended(machine: VirtualMachine) -> None:
 
 def test_a_program_in_the_background_outlives_its_command(machine: VirtualMachine) -> None:
     pid = machine.start("sleep 1000", output="/tmp/sleep.log", user="alice")
-    assert machine.run(f"cat /proc/{pid}/comm").output == "sleep"
+    machine.run(f"until grep -qx sleep /proc/{pid}/comm; do sleep 0.1; done", timeout=20).check()
     assert machine.run(f"kill {pid}").code == 0
 
 
