@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415 - each command imports what it needs: `run` starts programs for people
 
 import argparse
-import asyncio
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 from attestor.config import DEFAULT_PATH, Config, Misconfigured
@@ -177,6 +175,8 @@ def _ek(arguments: argparse.Namespace) -> int:
 
 
 def _enrol(arguments: argparse.Namespace) -> int:
+    import asyncio
+
     from attestor.client import Verifier
     from attestor.enrolment import enrol
     from attestor.tpm import Tpm
@@ -294,6 +294,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
 
 
 def _sample(_: argparse.Namespace) -> int:
+    from importlib.resources import files
+
     print(files("attestor").joinpath("sample.toml").read_text(encoding="utf-8"), end="")
     return YES
 

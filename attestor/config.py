@@ -4,15 +4,14 @@ Every option, with its default and its unit, is a line of `attestor/sample.toml`
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
-from attestor.templates import EK, EkKind
+EkKind = Literal["rsa2048", "ecc256"]
 
 DEFAULT_PATH = Path("/etc/procseal/attestor.toml")
 
@@ -78,7 +77,7 @@ class Config:
         _demand(name, "node", "lower-case letters, digits, dots and dashes, at most 63")
         url = urlsplit(self.verifier)
         _demand(url.scheme == "https" and url.hostname, "verifier", "an https URL")
-        _demand(self.ek in EK, "ek", " or ".join(EK))
+        _demand(self.ek in get_args(EkKind), "ek", " or ".join(get_args(EkKind)))
         _demand(self.interval > timedelta(0), "interval", "more than no time")
         for one in fields(self):
             if one.type is int:
@@ -92,6 +91,8 @@ class Config:
     @classmethod
     def load(cls, path: Path) -> Self:
         """Return the configuration in the file `path`; relative paths start at its directory."""
+        import tomllib  # noqa: PLC0415 - whoever may not read the file does without
+
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

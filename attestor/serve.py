@@ -46,7 +46,7 @@ from attestor.subject import Subject
 from attestor.tpm import Tpm, TpmFailed
 from attestor.watch import Watch
 from attestor.worker import Worker
-from credential import Refused, crypto, local
+from credential import Refused, crypto, jws, local
 from evidence.messages import HandOver
 
 log = logging.getLogger("attestor")
@@ -73,6 +73,7 @@ def serve(
 
     `kernel` is what this kernel can say of peers, or less, as on an older one.
     """
+    jws.load()
     config.state.mkdir(mode=0o700, exist_ok=True)
     # Forked before there are threads, keys or an open TPM.
     nursery = Nursery.start(looker_uid=config.looker_uid, looker_gid=config.looker_uid)

@@ -1,10 +1,7 @@
 """The templates of the keys that a node's TPM makes, as evidence.tpm writes public areas."""
 
-from typing import Literal
-
+from attestor.config import EkKind
 from evidence import process_key, tpm
-
-EkKind = Literal["rsa2048", "ecc256"]
 
 EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 """PolicySecret(endorsement), of the low-range templates (EK Credential Profile 2.x, B.3.3)."""

@@ -49,6 +49,7 @@ from tpm2_pytss import (
     TSS2_Exception,
 )
 
+from attestor.config import EkKind
 from attestor.failed import Failed
 from attestor.templates import (
     AK,
@@ -56,7 +57,6 @@ from attestor.templates import (
     EK_CERTIFICATE_INDEX,
     EK_CHAIN_INDICES,
     STORAGE,
-    EkKind,
     process,
 )
 from evidence import Malformed, process_key, tpm

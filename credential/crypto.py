@@ -1,21 +1,20 @@
 """The one importer of `cryptography`: P-256, ECDSA with SHA-256, AES-256-GCM, HKDF.
 
-Nothing here chooses an algorithm by what a message says; there is one of each.
+Nothing here chooses an algorithm by what a message says; there is one of each. Each function
+imports what it needs, since all that a process maps is measured and judged, and one that obtains
+a credential, or has a program launched, checks nothing.
 """
+# ruff: noqa: PLC0415
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import (
-    decode_dss_signature,
-    encode_dss_signature,
-)
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import TYPE_CHECKING
 
-PrivateKey = ec.EllipticCurvePrivateKey
-PublicKey = ec.EllipticCurvePublicKey
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    PrivateKey = ec.EllipticCurvePrivateKey
+    PublicKey = ec.EllipticCurvePublicKey
+else:
+    PrivateKey = PublicKey = object
 
 COORDINATE_BYTES = 32
 POINT_BYTES = 1 + 2 * COORDINATE_BYTES
@@ -28,17 +27,28 @@ TAG_BYTES = 16
 RENEWAL = b"procseal renewal 1"
 """HKDF's info for the next key of a chain."""
 
-_ECDSA = ec.ECDSA(hashes.SHA256())
+
+def load() -> None:
+    """Import now all that is ever needed: in a year the files may be another release's."""
+    import cryptography.hazmat.primitives.asymmetric.utils
+    import cryptography.hazmat.primitives.ciphers.aead
+    import cryptography.hazmat.primitives.kdf.hkdf
+    import cryptography.hazmat.primitives.serialization  # noqa: F401
 
 
 def generate() -> PrivateKey:
     """Return a new P-256 key."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def point_of(key: PrivateKey | PublicKey) -> bytes:
     """Return the public half of `key`, an uncompressed point of 65 bytes."""
-    public = key.public_key() if isinstance(key, PrivateKey) else key
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
     if not isinstance(public.curve, ec.SECP256R1):
         raise ValueError("expected a key on P-256")  # noqa: TRY004  (of the right type)
     return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
@@ -46,6 +56,8 @@ def point_of(key: PrivateKey | PublicKey) -> bytes:
 
 def public_key(point: bytes) -> PublicKey:
     """Return the key whose uncompressed point is `point`; raise ValueError if there is none."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     if len(point) != POINT_BYTES or point[0] != 0x04:  # noqa: PLR2004  (SEC 1: uncompressed)
         raise ValueError("expected an uncompressed point of 65 bytes")
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
@@ -53,7 +65,11 @@ def public_key(point: bytes) -> PublicKey:
 
 def sign(key: PrivateKey, data: bytes) -> bytes:
     """Return the signature of `data` by `key`: r and s, 64 bytes."""
-    r, s = decode_dss_signature(key.sign(data, _ECDSA))
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
     return r.to_bytes(COORDINATE_BYTES, "big") + s.to_bytes(COORDINATE_BYTES, "big")
 
 
@@ -62,12 +78,17 @@ def is_signed(point: bytes, data: bytes, signature: bytes) -> bool:
 
     A `point` that is no P-256 point has signed nothing.
     """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
     if len(signature) != SIGNATURE_BYTES:
         return False
     r, s = signature[:COORDINATE_BYTES], signature[COORDINATE_BYTES:]
     encoded = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
     try:
-        public_key(point).verify(encoded, data, _ECDSA)
+        public_key(point).verify(encoded, data, ec.ECDSA(hashes.SHA256()))
     except (ValueError, InvalidSignature):
         return False
     return True
@@ -75,6 +96,8 @@ def is_signed(point: bytes, data: bytes, signature: bytes) -> bool:
 
 def seal(key: bytes, *, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:
     """Return `nonce` (12 bytes) and the AES-256-GCM ciphertext of `plaintext` with its tag."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     if len(key) != KEY_BYTES or len(nonce) != NONCE_BYTES:
         raise ValueError("expected a key of 32 bytes and a nonce of 12")
     return nonce + AESGCM(key).encrypt(nonce, plaintext, associated)
@@ -82,6 +105,9 @@ def seal(key: bytes, *, nonce: bytes, plaintext: bytes, associated: bytes) -> by
 
 def unseal(key: bytes, sealed: bytes, *, associated: bytes) -> bytes | None:
     """Return what `seal` sealed under `key`, or None if it is anything else."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     if len(key) != KEY_BYTES or len(sealed) < NONCE_BYTES + TAG_BYTES:
         return None
     try:
@@ -95,6 +121,9 @@ def next_key(key: bytes) -> bytes:
 
     It cannot be run backwards: who learns k(i+1) does not learn k(i).
     """
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     if len(key) != KEY_BYTES:
         raise ValueError("expected a key of 32 bytes")
     return HKDF(hashes.SHA256(), length=KEY_BYTES, salt=None, info=RENEWAL).derive(key)

@@ -7,8 +7,6 @@ members of the header, `typ`, spare base64 bits, sizes, members named twice.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jwt
-
 from credential import base64url, crypto
 from credential.keys import ALGORITHM, KID, read_bare_jwk
 from credential.members import Members, to_json
@@ -16,7 +14,12 @@ from credential.reasons import Malformed, Reason
 
 MOST_HEADER_BYTES = 1024
 
-_JWS = jwt.PyJWS(algorithms=[ALGORITHM])
+
+def load() -> None:
+    """Import now what is imported when it is needed, for a program that runs for long."""
+    import jwt  # noqa: F401, PLC0415
+
+    crypto.load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,11 @@ class Unverified:
 
     def is_signed_by(self, point: bytes) -> bool:
         """Say whether the key with this P-256 point, 65 bytes, has signed it."""
+        import jwt  # noqa: PLC0415 - as crypto.py does it
+
+        checking = jwt.PyJWS(algorithms=[ALGORITHM])
         try:
-            _JWS.decode(self.text, key=crypto.public_key(point), algorithms=[ALGORITHM])
+            checking.decode(self.text, key=crypto.public_key(point), algorithms=[ALGORITHM])
         except jwt.InvalidTokenError:
             return False
         return True

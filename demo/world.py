@@ -159,7 +159,7 @@ class World:
         return found
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Return the verifier's nodes, as `verifier node list` has them; cheap enough to wait on."""
+        """Return the verifier's nodes, as `verifier node list` has them; quick to ask."""
         found: list[dict[str, Any]] = self._ask("node_list")
         return found
 

@@ -74,8 +74,10 @@ def _check_config(arguments: Arguments) -> int:
 
 
 def _serve(arguments: Arguments) -> int:
+    from credential import jws
     from verifier.http import Doors, serve
 
+    jws.load()
     level = logging.WARNING if arguments.quiet else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     doors = Doors.build(Config.load(arguments.config))
