@@ -6,11 +6,6 @@ from pathlib import Path
 import pytest
 
 from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
-from swtpm.kernels import DEFAULT
-
-MACHINES = ("machine", "closed_machine", "scene")
-"""Fixtures that are a machine with a kernel."""
-COSTLY = ("test_interpreter", "test_hand_over", "test_levels")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,26 +13,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     say = {"action": "append", "default": [], "metavar": "NAME"}
     parser.addoption("--kernel", help="of `python -m swtpm kernels`; newest; all", **say)
     parser.addoption("--ima-template", help="by default those of tests/kernels/choice.py", **say)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Play on older kernels what depends on them; all of it where `--kernel` asks for kernels.
-
-    An emulated machine takes its time: launched processes, Python programs, hand-overs and levels
-    are played on the lab's own kernel alone.
-    """
-    if config.getoption("--kernel"):
-        return
-    left_out = [item for item in items if _is_for_one_kernel(item)]
-    items[:] = [item for item in items if not _is_for_one_kernel(item)]
-    config.hook.pytest_deselected(items=left_out)
-
-
-def _is_for_one_kernel(item: pytest.Item) -> bool:
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    played_on = {parameters[name] for name in MACHINES if name in parameters}
-    is_costly = parameters.get("binding") == "launched" or item.path.stem in COSTLY
-    return is_costly and bool(played_on) and DEFAULT not in played_on
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

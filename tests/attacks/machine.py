@@ -6,6 +6,7 @@ whatever a test has root execute or map is known, or the node is refused until i
 """
 
 import hashlib
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from credential import local
 from demo.world import World
 from swtpm import Failed, image, initramfs
 from swtpm.kernels import NAMES, Kernel
-from swtpm.programs import BUILD
+from swtpm.programs import BUILD, run
 from tests.attestor.puppets import CHANNEL, BornConnected, Puppet, build, reasons, received
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference
@@ -199,8 +200,28 @@ class Machine:
 
     @property
     def modules(self) -> tuple[tuple[str, bytes], ...]:
-        """What this kernel needs for FUSE."""
-        return Kernel.at(self.kernel).modules("fuse")
+        """What this kernel needs for FUSE, and for a disk that is a file."""
+        return Kernel.at(self.kernel).modules("fuse", "loop")
+
+    def load_modules(self) -> None:
+        """Load them, where they are not there yet."""
+        for name, module in self.modules:
+            self.put(f"/tmp/{name}.ko", module)
+            self.run(f"[ -e /sys/module/{name} ] || insmod /tmp/{name}.ko")
+
+    @contextmanager
+    def second_disk(self) -> Iterator[str]:
+        """Mount another file system with the golden program in it; give that one's path.
+
+        Its UUID is SECOND_UUID, and it is mounted at SECOND.
+        """
+        self.load_modules()
+        self.world.machine.put("/run/second", _second_disk(self.world.directory, self.programs))
+        self.run(f"mkdir -p {SECOND} && mount -t ext4 -o loop /run/second {SECOND}")
+        try:
+            yield f"{SECOND}/program"
+        finally:
+            self.world.machine.run(f"umount -l {SECOND}; rm /run/second")
 
     def put(self, path: str, data: bytes, *, owner: str = "root") -> None:
         """Put a program into the machine."""
@@ -230,6 +251,26 @@ class Machine:
 
     def is_accepted(self) -> bool:
         return any(node["accepted"] for node in self.world.nodes())
+
+
+SECOND = "/srv/second"
+SECOND_UUID = "0d6f4a1e-7b1c-4e58-8f0a-70726f637365"
+SECOND_BYTES = 4 << 20
+
+
+def _second_disk(directory: Path, programs: Programs) -> bytes:
+    """Return an ext4 file system that holds the golden program, root's."""
+    tree, disk = directory / "second", directory / "second.ext4"
+    tree.mkdir(exist_ok=True)
+    (tree / "program").write_bytes(programs.puppet)
+    (tree / "program").chmod(0o755)
+    disk.write_bytes(bytes(SECOND_BYTES))
+    owner = () if os.geteuid() == 0 else ("unshare", "--map-root-user")
+    run(
+        *owner, "/usr/sbin/mkfs.ext4", "-q", "-F", "-U", SECOND_UUID, "-O", "^has_journal",
+        "-E", "root_owner=0:0", "-d", tree, disk,
+    )  # fmt: skip
+    return disk.read_bytes()
 
 
 Start = Callable[..., "MachinePuppet"]

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 
+from credential import local
 from evidence.canary import CanaryReport, Place, digests
 from evidence.messages import Challenge
-from tests.attacks.machine import Machine
+from tests.attacks.machine import ID, SECOND, SOCKET, Machine, MachinePuppet
 from tests.simulated_node import SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason
@@ -224,3 +225,30 @@ def test_a_kernel_shows_that_it_measures(machine: Machine) -> None:
         second.obtain_granted()
         assert canaries(machine) == count
         assert first.is_proven()
+
+
+@pytest.mark.vm
+@pytest.mark.swtpm
+@pytest.mark.timeout(400)
+def test_another_file_system_has_canaries_of_its_own(machine: Machine) -> None:
+    """None where nothing may be executed: that refuses the process, and not the node."""
+    with machine.puppet() as first:
+        first.obtain_granted()
+    with machine.second_disk() as path, machine.puppet(path) as puppet:
+        count = canaries(machine)
+        machine.run(f"mount -o remount,noexec {SECOND}")
+        told = puppet.obtain(SOCKET, ID)
+        assert isinstance(told, local.Refusal), told
+        (finding,) = told.findings
+        assert finding.reason == Reason.PROCESS_CANARY
+        assert finding.found.startswith("no directory there")
+        assert machine.is_accepted()
+        machine.run(f"mount -o remount,exec {SECOND}")
+        machine.world.wait_for(lambda: is_granted(puppet), "a canary on the second file system")
+        assert canaries(machine) > count
+        assert puppet.is_proven()
+
+
+def is_granted(puppet: MachinePuppet) -> bool:
+    """Say whether it gets its credential now: places where canaries fail are asked again later."""
+    return isinstance(puppet.obtain(SOCKET, ID), local.Credential)

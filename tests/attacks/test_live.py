@@ -1,6 +1,6 @@
 """Attacks on what a look sees of a process, on the kernels that nodes have.
 
-The node stays accepted through all of them but the last two, which end its trust until it reboots.
+The node stays accepted through all of them but the last ones, which end its trust until it reboots.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from tests.attacks.machine import (
     INJECTED,
     LAUNCHED_MODE,
     PATH,
+    SECOND_UUID,
     SERVED,
     SOCKET,
     UID,
@@ -278,9 +279,7 @@ def test_077_another_program_for_a_while(machine: Machine, start: Start) -> None
 def served(machine: Machine) -> Iterator[tuple[str, int]]:
     """Mount a server's file system with the golden program in it; give its path and the pid."""
     directory = "/srv/remote"
-    for name, module in machine.modules:
-        machine.put(f"/tmp/{name}.ko", module)
-        machine.run(f"[ -e /sys/module/{name} ] || insmod /tmp/{name}.ko")
+    machine.load_modules()
     machine.run(f"mkdir -p {directory}; [ -e /dev/fuse ] || mknod /dev/fuse c 10 229")
     pid = machine.world.machine.start(f"{SERVED} {directory} {PATH}", output="/tmp/served.out")
     try:
@@ -573,32 +572,57 @@ def test_086_a_module_that_nobody_knows(machine: Machine) -> None:
     machine.world.wait_for(is_told, "the module to be refused")
 
 
-# It reboots, and boots otherwise than it should: this is the last.
+# It reboots, and boots otherwise than it should: these are the last.
 
 UNWATCHED_ID = "spiffe://example.org/unwatched"
-DISARM = (
-    'rdinit=/busybox -- sh -c "'
-    "/busybox sed 's|^/busybox echo .*|/busybox cat $policy >/read;"
-    f" {{ echo dont_measure uid={UID}; /busybox cat $policy; }} >/sys/kernel/security/ima/policy|'"
-    ' /init >/disarmed; exec /busybox sh /disarmed"'
-)
-"""Told to the kernel by whoever boots the node: the accepted kernel policy is read, so it is in the
-list, and another is in force that measures nothing of what that uid does."""
 
 
-@pytest.mark.attack(number=46, attacker=ROOT, asset=IDENTITY, bindings=BINDING_MODES)
-def test_046_a_kernel_policy_that_was_replaced(machine: Machine) -> None:
+def disarmed(rule: str) -> str:
+    """Return what whoever boots the node tells the kernel, so that a rule comes before all others.
+
+    The accepted kernel policy is read, so it is in the list, and another is in force.
+    """
+    return (
+        'rdinit=/busybox -- sh -c "'
+        "/busybox sed 's|^/busybox echo .*|/busybox cat $policy >/read;"
+        f" {{ echo {rule}; /busybox cat $policy; }} >/sys/kernel/security/ima/policy|'"
+        ' /init >/disarmed; exec /busybox sh /disarmed"'
+    )
+
+
+def demand_refusal_of_what_is_watched(machine: Machine, path: str) -> None:
     """Everything else holds: without the canary the process has its credential."""
-    if machine.kernel not in NAMES:
-        pytest.skip("its boot is judged, and this command line is refused before all else")
     document = machine.world.directory / "unwatched.toml"
     document.write_text(workload(UNWATCHED_ID, PATH, needs_canary=False))
     machine.world.operator("workload", "put", str(document))
-    machine.reboot(DISARM)
     machine.run(f"{PATH} </dev/null >/dev/null || true")  # by root: so it is in the list
-    with machine.puppet() as puppet:
+    with machine.puppet(path) as puppet:
         puppet.obtain_granted(UNWATCHED_ID)
-        with machine.puppet() as watched:
+        with machine.puppet(path) as watched:
             assert watched.why() == ["kernel-policy.canary-missing"]
         assert puppet.why_no_proof() == ["kernel-policy.canary-missing"]
     assert not machine.is_accepted()
+
+
+@pytest.fixture
+def misled(machine: Machine) -> Machine:
+    if machine.kernel not in NAMES:
+        pytest.skip("its boot is judged, and this command line is refused before all else")
+    return machine
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=IDENTITY, bindings=BINDING_MODES)
+def test_046_a_kernel_policy_that_was_replaced(misled: Machine) -> None:
+    """It measures nothing of what the workload's uid does."""
+    misled.reboot(disarmed(f"dont_measure uid={UID}"))
+    demand_refusal_of_what_is_watched(misled, PATH)
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=IDENTITY, bindings=BINDING_MODES)
+def test_046_a_kernel_policy_that_leaves_a_file_system_out(misled: Machine) -> None:
+    """What the same uid does on the first file system is measured, and shown."""
+    misled.reboot(disarmed(f"dont_measure fsuuid={SECOND_UUID}"))
+    with misled.puppet() as first:
+        first.obtain_granted()
+    with misled.second_disk() as path:
+        demand_refusal_of_what_is_watched(misled, path)
