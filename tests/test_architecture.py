@@ -1,6 +1,7 @@
 """Which room may import what; DESIGN of the listing, kept true by reading the imports."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -136,3 +137,14 @@ def test_lists_in_text_are_read_by_the_file_tool_alone() -> None:
 
 def test_ima_policies_hold_data_only() -> None:
     assert not list((ROOT / "ima_policies").rglob("*.py"))
+
+
+@pytest.mark.parametrize("names", ["credential", "attestor.__main__, attestor.run"])
+def test_whoever_obtains_or_launches_maps_no_cryptography(names: str) -> None:
+    """All that a process maps is hashed and judged; `attestor run` is looked at, too."""
+    heavy = "{'cryptography', 'jwt', 'cbor2', 'aiohttp', 'tpm2_pytss'}"
+    program = f"import sys, {names}; print(sorted({heavy} & {{*sys.modules}}))"
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[]\n"

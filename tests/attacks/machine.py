@@ -163,23 +163,18 @@ class Machine:
         tools = {"usr/bin/served": (sha256(programs.served),)}
         for name, module in self.modules:
             tools[f"{name}.ko"] = (sha256(module),)
-        documents = {
-            "reference": [
-                encode_reference(ReferenceSet(name="puppet", files=files)),
-                encode_reference(ReferenceSet(name="tools", files=tools)),
-            ],
-            "workload": [
-                WORKLOAD,
-                workload(DYNAMIC_ID, DYNAMIC),
-                LAUNCHED_WORKLOAD,
-                workload(f"{DYNAMIC_ID}{LAUNCHED}", DYNAMIC, "any_starter = true"),
-            ],
-        }
-        for kind, texts in documents.items():
-            for number, text in enumerate(texts):
-                document = self.world.directory / f"puppet-{kind}-{number}.toml"
-                document.write_text(text)
-                self.world.operator(kind, "put", str(document))
+        self.put_documents(
+            "reference",
+            encode_reference(ReferenceSet(name="puppet", files=files)),
+            encode_reference(ReferenceSet(name="tools", files=tools)),
+        )
+        self.put_documents(
+            "workload",
+            WORKLOAD,
+            workload(DYNAMIC_ID, DYNAMIC),
+            LAUNCHED_WORKLOAD,
+            workload(f"{DYNAMIC_ID}{LAUNCHED}", DYNAMIC, "any_starter = true"),
+        )
         self._put_programs()
 
     def reboot(self, append: str = "") -> None:
@@ -243,11 +238,12 @@ class Machine:
         """Start a puppet in its unit, or have the attestor launch it for what is in the unit."""
         return PUPPETS[binding](self.world, path=path, user=user, prefix=prefix, unit=unit)
 
-    def operate(self, kind: str, text: str) -> None:
-        """Put a policy document."""
-        document = self.world.directory / "document.toml"
-        document.write_text(text)
-        self.world.operator(kind, "put", str(document))
+    def put_documents(self, kind: str, *texts: str) -> None:
+        """Put policy documents of one kind."""
+        paths = [self.world.directory / f"{kind}-{number}.toml" for number in range(len(texts))]
+        for path, text in zip(paths, texts, strict=True):
+            path.write_text(text)
+        self.world.operator(kind, "put", *map(str, paths))
 
     def is_accepted(self) -> bool:
         return any(node["accepted"] for node in self.world.nodes())

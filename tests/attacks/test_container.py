@@ -114,18 +114,12 @@ def shop(machine: Machine) -> Machine:
     files = {path.lstrip("/"): (sha256(data),) for path, data in programs.items()}
     modules = Kernel.at(machine.kernel).modules("overlay")
     loaded = {f"{name}.ko": (sha256(module),) for name, module in modules}
-    documents = {
-        "reference": (
-            encode_reference(ReferenceSet(name="shop-2.1", files=files)),
-            encode_reference(ReferenceSet(name="overlay", files=loaded)),
-        ),
-        "workload": (WORKLOAD,),
-    }
-    for kind, texts in documents.items():
-        for number, text in enumerate(texts):
-            document = machine.world.directory / f"shop-{kind}-{number}.toml"
-            document.write_text(text)
-            machine.world.operator(kind, "put", str(document))
+    machine.put_documents(
+        "reference",
+        encode_reference(ReferenceSet(name="shop-2.1", files=files)),
+        encode_reference(ReferenceSet(name="overlay", files=loaded)),
+    )
+    machine.put_documents("workload", WORKLOAD)
     machine.run(f"mkdir -p {IMAGE}/usr/bin {IMAGE}/proc {IMAGE}/dev {IMAGE}{SOCKET.parent}")
     for path, data in programs.items():
         machine.put(f"{IMAGE}{path}", data)

@@ -83,14 +83,9 @@ def lab(machine: Machine) -> Machine:
     """The machine, with the agent in it that the verifier knows."""
     files = {f"bin/{name}": (SOURCES / name).read_bytes() for name in ("agent.py", "plan.py")}
     known = {path: (sha256(data),) for path, data in files.items()}
-    documents = {
-        "reference": encode_reference(ReferenceSet(name="agent-1.2", files=known)),
-        "workload": WORKLOAD,
-    }
-    for kind, text in documents.items():
-        document = machine.world.directory / f"agent-{kind}.toml"
-        document.write_text(text)
-        machine.world.operator(kind, "put", str(document))
+    reference = encode_reference(ReferenceSet(name="agent-1.2", files=known))
+    machine.put_documents("reference", reference)
+    machine.put_documents("workload", WORKLOAD)
     machine.run(f"mkdir -p {CACHE} /home/payments/bin /srv")
     for path, data in files.items():
         machine.put(f"{HOME}/{path}", data)

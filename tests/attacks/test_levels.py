@@ -40,7 +40,7 @@ def stricter(machine: Machine, name: str, *changes: tuple[str, str]) -> str:
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    machine.operate("workload", text)
+    machine.put_documents("workload", text)
     return id_
 
 

@@ -509,11 +509,11 @@ def test_086_a_module_that_nobody_signed(machine: Machine) -> None:
     """Known, or the node would be refused. The kernel says ever after that it is tainted."""
     module = unsigned(machine, KNOWN_MODULE)
     known = ReferenceSet(name="unsigned", files={f"{KNOWN_MODULE}.ko": (sha256(module),)})
-    machine.operate("reference", encode_reference(known))
+    machine.put_documents("reference", encode_reference(known))
     id_ = f"{ID}-untainted"
     line = 'minimum = "lab"'
     text = WORKLOAD.replace(f'"{ID}"', f'"{id_}"')
-    machine.operate("workload", text.replace(line, f'{line}\nposture = ["untainted"]'))
+    machine.put_documents("workload", text.replace(line, f'{line}\nposture = ["untainted"]'))
     with machine.puppet() as puppet:
         puppet.obtain_granted(id_)
         machine.put(f"/tmp/{KNOWN_MODULE}.ko", module)
@@ -592,9 +592,7 @@ def disarmed(rule: str) -> str:
 
 def demand_refusal_of_what_is_watched(machine: Machine, path: str) -> None:
     """Everything else holds: without the canary the process has its credential."""
-    document = machine.world.directory / "unwatched.toml"
-    document.write_text(workload(UNWATCHED_ID, PATH, needs_canary=False))
-    machine.world.operator("workload", "put", str(document))
+    machine.put_documents("workload", workload(UNWATCHED_ID, PATH, needs_canary=False))
     machine.run(f"{PATH} </dev/null >/dev/null || true")  # by root: so it is in the list
     with machine.puppet(path) as puppet:
         puppet.obtain_granted(UNWATCHED_ID)
