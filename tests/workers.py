@@ -12,8 +12,8 @@ SHARED = re.compile(
     r"tests/attacks/test_(binding|canary|container|hand_over|interpreter|live|levels)\.py"
 )
 OWN = re.compile(r"tests/(end_to_end|ima_policies|kernels|swtpm/test_(firmware|machine))\b")
-KERNEL = re.compile(r"\[(\d+\.\d[^-\]]*)")
-"""The first parameter of a test that is played on kernels."""
+KERNEL = re.compile(r"[\[-](\d+\.\d[^-\]]*)(?=[-\]])")
+"""A parameter of a test that is played on kernels, not always the first."""
 DEMO = "tests/end_to_end/test_demo.py"
 """It leaves one file, whatever kernel it is played on."""
 HOST = "host"

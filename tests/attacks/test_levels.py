@@ -78,15 +78,26 @@ CONTENT = b"limit = 1\n"
 WORDS = ("--env LANG=C.UTF-8", f"--file {CONFIGURATION}")
 
 
-@pytest.fixture
-def launched_id(closed_machine: Machine) -> str:
-    """A workload of level L3, and its file in the machine."""
-    # Hashing what `attestor run` maps takes long here, and once: not within a test's own launch.
+@pytest.fixture(scope="module")
+def warm(closed_machine: Machine) -> Machine:
+    """The machine, whose lookers have hashed what `attestor run` maps: that takes long, and once."""
     closed_machine.run("attestor status >/dev/null 2>&1; true")
-    closed_machine.world.machine.put(CONFIGURATION, CONTENT, owner="root", mode=0o644)
+    return closed_machine
+
+
+@pytest.fixture(scope="module")
+def put_launched(warm: Machine) -> str:
+    """A workload of level L3."""
     file = f'{{ path = "{CONFIGURATION}", digest = "sha256:{sha256(CONTENT).hex()}" }}'
     launch = f'launch = {{ argv = ["{PATH}"], env = {{ LANG = "C.UTF-8" }}, files = [{file}] }}'
-    return stricter(closed_machine, "launched", minimum("L3"), (f'unit = "{UNIT}"', launch))
+    return stricter(warm, "launched", minimum("L3"), (f'unit = "{UNIT}"', launch))
+
+
+@pytest.fixture
+def launched_id(closed_machine: Machine, put_launched: str) -> str:
+    """The workload, and its file in the machine."""
+    closed_machine.world.machine.put(CONFIGURATION, CONTENT, owner="root", mode=0o644)
+    return put_launched
 
 
 def test_a_process_that_is_launched_as_its_workload_says(
