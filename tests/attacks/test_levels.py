@@ -80,7 +80,7 @@ WORDS = ("--env LANG=C.UTF-8", f"--file {CONFIGURATION}")
 
 @pytest.fixture(scope="module")
 def warm(closed_machine: Machine) -> Machine:
-    """The machine, whose lookers have hashed what `attestor run` maps: that takes long, and once."""
+    """The machine, whose lookers have hashed what `attestor run` maps: it takes long, and once."""
     closed_machine.run("attestor status >/dev/null 2>&1; true")
     return closed_machine
 
