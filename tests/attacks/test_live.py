@@ -453,6 +453,7 @@ def start_with_pid(machine: Machine, pid: int) -> int:
             )
         )
         if started == pid:
+            machine.run(f"until [ /proc/{pid}/exe -ef {PATH} ]; do sleep 0.1; done")
             return started
         machine.run(f"kill -KILL {started}")
         time.sleep(0.1)
