@@ -6,7 +6,7 @@ a credential, or has a program launched, checks nothing.
 """
 # ruff: noqa: PLC0415
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     PrivateKey = ec.EllipticCurvePrivateKey
     PublicKey = ec.EllipticCurvePublicKey
 else:
-    PrivateKey = PublicKey = object
+    PrivateKey = PublicKey = Any  # names in annotations; isinstance refuses it
 
 COORDINATE_BYTES = 32
 POINT_BYTES = 1 + 2 * COORDINATE_BYTES
