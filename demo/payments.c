@@ -1,4 +1,4 @@
-/* The demo's golden program: obtains a credential from the attestor, then calls a relying party
+/* The demo's programs, of which the first is the golden one: obtains a credential from the attestor, then calls a relying party
  * with a proof for each request. docs/protocol.md, sections 2 and 3; plain libc, and OpenSSL for
  * the call itself.
  *
@@ -6,11 +6,14 @@
  *            PATH...
  *
  * Each PATH is asked for with POST. -t prints the token. -k goes on after that, with one request
- * ("METHOD PATH", or "token") for each line of its input, until its end. BASEURL (the audience,
+ * ("METHOD PATH", or "token") for each line of its input, until its end; or about a job:
+ * "job NAME" opens one, "step COMMAND" runs a command of the shell's in the background and gives
+ * it the job, "run COMMAND" does not, "end" ends the job. BASEURL (the audience,
  * if that is a URL) is the relying party as it knows itself: proofs are for it, and its host must
  * be in the server's certificate; HOST:PORT is where to connect, if not there.
  *
- * It prints "granted ID level=L expires=T", "token T", "answer STATUS BODY", and for each finding
+ * It prints "granted ID level=L expires=T", "token T", "job NAME", "answer STATUS BODY", for each
+ * proof "presented PROOF" with -t, and for each finding
  * "refused REASON" with indented lines. Exit status: 0 all granted and answered with 2xx,
  * 1 something was refused, 2 misused, 3 broken off.
  *
@@ -39,9 +42,11 @@
 static const char banner[] = PROGRAM_NAME ": procseal demo program, revision 1";
 
 static int channel;              /* to the attestor */
+static int job = -1;             /* the descriptor that came last from there */
 static char message[MOST + 1];   /* the last one from the attestor, ended by a NUL */
 static const char *audience, *base, *ca_file, *address;
 static int status = 0;           /* what to exit with */
+static int is_showing = 0;       /* print tokens and proofs */
 
 __attribute__((noreturn, format(printf, 2, 3))) static void die(int code, const char *format, ...)
 {
@@ -90,10 +95,20 @@ static void connect_to_attestor(const char *path)
 /* Receive one packet, whole, without NUL, and ended by a line end. */
 static void receive_message(void)
 {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = message, .iov_len = MOST};
+    struct msghdr packet = {.msg_iov = &part, .msg_iovlen = 1};
     ssize_t length;
-    do
-        length = recv(channel, message, MOST, MSG_TRUNC);
-    while (length < 0 && errno == EINTR);
+    do {
+        packet.msg_control = &control;
+        packet.msg_controllen = sizeof control;
+        length = recvmsg(channel, &packet, MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    } while (length < 0 && errno == EINTR);
+    if (length >= 0 && CMSG_FIRSTHDR(&packet))
+        memcpy(&job, CMSG_DATA(CMSG_FIRSTHDR(&packet)), sizeof job);
     if (length < 0)
         die(3, "cannot hear the attestor: %s", strerror(errno));
     if (length == 0)
@@ -207,6 +222,49 @@ static void print_token(void)
     printf("token %s\n", member("token"));
 }
 
+/* ---- jobs ---- */
+
+static void open_job(const char *name)
+{
+    char text[512];
+    print_to(text, sizeof text, "procseal/1 job\nname: %s\n", name);
+    send_message(text, -1);
+    receive_message();
+    if (is_verb("refused"))
+        print_refusal();
+    else if (is_verb("opened"))
+        printf("job %s\n", name);
+    else
+        die(3, "expected opened, the attestor said %.40s", message);
+}
+
+static void end_job(void)
+{
+    if (shutdown(job, SHUT_RDWR) < 0 || close(job) < 0)
+        die(3, "no job to end: %s", strerror(errno));
+    job = -1;
+}
+
+/* Run a command in the background. All our descriptors are closed by its exec, but one. */
+static void start(const char *command, int is_step)
+{
+    char number[16];
+    pid_t child = fork();
+    if (child < 0)
+        die(3, "fork: %s", strerror(errno));
+    if (child > 0)
+        return;
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);
+    if (is_step) {
+        print_to(number, sizeof number, "%d", job);
+        if (fcntl(job, F_SETFD, 0) < 0 || setenv("PROCSEAL_JOB_FD", number, 1) < 0)
+            die(3, "no job to give: %s", strerror(errno));
+    }
+    execl("/bin/sh", "sh", "-c", command, NULL);
+    die(3, "/bin/sh: %s", strerror(errno));
+}
+
 /* ---- the relying party ---- */
 
 __attribute__((noreturn)) static void die_of_tls(const char *what)
@@ -279,6 +337,8 @@ static void request(const char *method, const char *path)
     if (!is_verb("proof"))
         die(3, "expected proof, the attestor said %.40s", message);
     char *token = member("token"), *proof = member("proof");
+    if (is_showing)
+        printf("presented %s\n", proof);
     print_to(text, sizeof text,
              "%s %s HTTP/1.1\r\nHost: %s\r\nWorkload-Identity-Token: %s\r\n"
              "Workload-Proof-Token: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -302,20 +362,30 @@ static void request(const char *method, const char *path)
 static void follow_input(void)
 {
     static char line[4096], method[33], path[2048];
+    signal(SIGCHLD, SIG_IGN); /* nobody waits for what is started */
     while (fgets(line, sizeof line, stdin)) {
-        if (strcmp(line, "token\n") == 0)
+        line[strcspn(line, "\n")] = 0;
+        if (strcmp(line, "token") == 0)
             print_token();
+        else if (strncmp(line, "job ", 4) == 0)
+            open_job(line + 4);
+        else if (strcmp(line, "end") == 0)
+            end_job();
+        else if (strncmp(line, "step ", 5) == 0)
+            start(line + 5, 1);
+        else if (strncmp(line, "run ", 4) == 0)
+            start(line + 4, 0);
         else if (sscanf(line, "%32s %2047s", method, path) == 2 && *path == '/')
             request(method, path);
         else
-            die(2, "expected a line \"METHOD /PATH\" or \"token\"");
+            die(2, "expected a line \"METHOD /PATH\", \"token\", or one about a job");
     }
 }
 
 int main(int count, char **arguments)
 {
     const char *path = "/run/procseal/attestor.sock", *id = NULL;
-    int option, is_staying = 0, is_showing = 0;
+    int option, is_staying = 0;
     while ((option = getopt(count, arguments, "s:i:a:u:c:H:tk")) != -1)
         switch (option) {
         case 's': path = optarg; break;

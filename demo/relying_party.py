@@ -1,6 +1,7 @@
 """The demo's relying party: lets a process in by what was proven of it, and says so.
 
-POST /post answers with the identity. It prints one line when it listens, one for each request.
+POST /post answers with the identity, and POST /builds/JOB lets in the steps of that job alone. It
+prints one line when it listens, one for each request.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from credential.servers.status_lists import StatusLists
 from credential.servers.verifier import Verifier
 from credential.wit import LEVELS
 
+CONTROLLER = "spiffe://example.org/controller"
 FETCH_SECONDS = 10
 
 
@@ -78,6 +80,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     app = web.Application()
     guard(app, gate)
     app.router.add_post("/post", post)
+    app.router.add_post("/builds/{job}", sign)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.cert, arguments.key)
     runner = web.AppRunner(app, access_log=None)
@@ -103,6 +106,16 @@ async def post(request: web.Request) -> web.Response:
     caller = request[CALLER]
     proven = {name: getattr(caller, name) for name in ("level", "executable", "node", "unit")}
     return web.json_response({"verdict": "granted", "id": caller.id, **proven})
+
+
+async def sign(request: web.Request) -> web.Response:
+    """Take a signature for the build that the path names, from a step of that job."""
+    caller, wanted = request[CALLER], request.match_info["job"]
+    if (caller.parent, caller.job) != (CONTROLLER, wanted):
+        expected, found = f"{wanted} of {CONTROLLER}", f"{caller.job} of {caller.parent}"
+        finding = {"reason": "build.of-another-job", "expected": expected, "found": found}
+        return web.json_response({"verdict": "refused", "findings": [finding]}, status=403)
+    return web.json_response({"verdict": "granted", "id": caller.id, "job": caller.job})
 
 
 async def _fetch(arguments: argparse.Namespace) -> bytes:

@@ -1,4 +1,4 @@
-"""The twelve scenes, in the order in which they are played.
+"""The scenes, in the order in which they are played.
 
 `unknown-root-program` is the last: nothing cures its node but a reboot.
 """
@@ -17,10 +17,18 @@ from typing import Any
 import aiohttp
 
 from attestor.tpm import Tpm, TpmFailed
-from credential import Keys, crypto, grant, wpt
+from credential import Keys, crypto, grant, wit, wpt
 from credential.grant import Grant
+from demo.build import Build
 from demo.scene import Played, Scene
-from demo.world import EK, INTERVAL_SECONDS, LEDGER, PAYMENTS, TRUST_DOMAIN, World
+from demo.world import (
+    EK,
+    INTERVAL_SECONDS,
+    LEDGER,
+    PAYMENTS,
+    TRUST_DOMAIN,
+    World,
+)
 from evidence.messages import Body, Evidence, Result, SignedMessage
 from evidence.tpm import Public
 from swtpm import Failed
@@ -29,6 +37,8 @@ from verifier.crypto import ENTROPY_BYTES, make_credential
 
 UNIT = "payments.service"
 ARGUMENTS = f"-i {PAYMENTS} -a {LEDGER} -c /etc/procseal/ca.pem"
+SIGNATURE = "/builds/build-17"
+"""Where the relying party takes signatures of that build."""
 ATTACKS = BUILD / "attacks"
 ATTACKER = "/home/payments/attacker"
 """A program of the user's own: all that a user may do, may be done to their processes."""
@@ -68,7 +78,7 @@ def play_copied_token(world: World) -> Played:
         now=datetime.now(UTC),
         jti=secrets.token_bytes(16),
     ).sign(stranger)
-    answers = [_present(world, {"Workload-Identity-Token": world.token, **extra}) for extra in (
+    answers = [present(world, {"Workload-Identity-Token": world.token, **extra}) for extra in (
         {},
         {"Workload-Proof-Token": forged},
     )]  # fmt: skip
@@ -80,6 +90,24 @@ def play_copied_token(world: World) -> Played:
         why=tuple(f"{name}: HTTP {status}" for name, (status, _) in zip(
             ("without a proof", "with a proof by another key"), answers, strict=True)),
     )  # fmt: skip
+
+
+def play_stolen_proof(world: World) -> Played:
+    """Present the golden program's token with its own proof: a second time, then elsewhere."""
+    stolen = {
+        "Workload-Identity-Token": world.token,
+        "Workload-Proof-Token": _line(world.output("golden"), "presented "),
+    }
+    places = {"the same request again": "/post", "another request": SIGNATURE}
+    answers = [present(world, stolen, path) for path in places.values()]
+    was_let_in = any(status == HTTPStatus.OK for status, _ in answers)
+    return Played(
+        got="granted" if was_let_in else "refused",
+        reasons=tuple(one["reason"] for _, body in answers for one in body.get("findings", ())),
+        why=tuple(
+            f"{name}: HTTP {status}" for name, (status, _) in zip(places, answers, strict=True)
+        ),
+    )
 
 
 def play_patched(world: World) -> Played:
@@ -223,6 +251,68 @@ def play_exec_after(world: World) -> Played:
     )
 
 
+def play_build_step(world: World) -> Played:
+    """Let a build's controller have a program launched that signs."""
+    build = Build(world)
+    build.start()
+    build.open_job("build-17")
+    said = build.launch("signer", "signer", job="build-17", signs=SIGNATURE)
+    if "answer 200 " not in said:
+        return Played(got="refused", reasons=_reasons(said), why=tuple(said.splitlines()))
+    why = (
+        "the controller has a job, build-17, and the attestor launched the signer for it",
+        f"credential {_line(said, 'granted ')}",
+        f"the relying party takes it from a step of that job: {_last_answer(said)[1]}",
+    )
+    return Played(got="granted", reasons=(), why=why)
+
+
+def play_build_helper(world: World) -> Played:
+    """Let a helper of the controller's launch the signer: it was not given the job."""
+    said = Build(world).launch("helper", "signer", job="", signs=SIGNATURE, is_given=False)
+    return Played(
+        got="granted" if "granted " in said else "refused",
+        reasons=_reasons(said),
+        why=("a child of the controller's, while the job is open:", *said.splitlines()),
+    )
+
+
+def play_other_job(world: World) -> Played:
+    """Let the controller have the same program launched for another job, and sign this one."""
+    build = Build(world)
+    build.open_job("build-18")
+    status, body = _last_answer(build.launch("stray", "signer", job="build-18", signs=SIGNATURE))
+    findings = json.loads(body).get("findings", [])
+    return Played(
+        got="granted" if status == HTTPStatus.OK else "refused",
+        reasons=tuple(one["reason"] for one in findings),
+        why=(
+            "its token names the job that it is a step of",
+            *(f"expected {one['expected']}, found {one['found']}" for one in findings),
+        ),
+    )
+
+
+def play_build_over(world: World) -> Played:
+    """End the controller, and see the credential of its step end."""
+    build = Build(world)
+    jti = wit.read_unverified(_line(world.output("signer"), "token ")).jti
+    started = time.monotonic()
+    build.kill()
+    cause = world.wait(lambda: _cause(world, jti), 20, "the end of the step's credential")
+    seconds = time.monotonic() - started
+    said = build.ask("signer", SIGNATURE)
+    return Played(
+        got="revoked" if _reasons(said) else "granted",
+        reasons=(cause,),
+        why=(
+            f"revoked {seconds:.1f} s after the controller was killed",
+            "the step itself runs, and asks for a proof:",
+            *said.splitlines(),
+        ),
+    )
+
+
 def play_unknown_root_program(world: World) -> Played:
     """Run a program that nobody knows as root, beside a golden process that has a credential."""
     world.golden, jti = _start_golden(world, "again")
@@ -286,12 +376,14 @@ def _last_answer(text: str) -> tuple[int, str]:
     return int(status), body
 
 
-def _present(world: World, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+def present(
+    world: World, headers: dict[str, str], path: str = "/post"
+) -> tuple[int, dict[str, Any]]:
     """Call the relying party from the host."""
 
     async def call() -> tuple[int, dict[str, Any]]:
         context = ssl.create_default_context(cafile=world.config.parent / "ca.pem")
-        url = f"https://127.0.0.1:{world.ledger_port}/post"
+        url = f"https://127.0.0.1:{world.ledger_port}{path}"
         async with (
             aiohttp.ClientSession() as session,
             session.post(url, headers=headers, ssl=context) as response,
@@ -324,8 +416,9 @@ def _first_grant(world: World) -> Grant:
 
 
 def _live(world: World) -> str:
-    """Return the jti of the one token that is valid."""
-    [jti] = [str(one["jti"]) for one in world.credentials() if one["status"] == "valid"]
+    """Return the jti of the one token of the golden program's that is valid."""
+    valid = [one for one in world.credentials() if one["status"] == "valid"]
+    [jti] = [str(one["jti"]) for one in valid if one["workload"] == PAYMENTS]
     return jti
 
 
@@ -358,6 +451,12 @@ SCENES = (
         tried="its token, presented from elsewhere: without a proof, and with another key's",
         expected="refused",
         play=play_copied_token,
+    ),
+    Scene(
+        name="stolen-proof",
+        tried="its token and its proof, heard on the way: sent again, and to another URL",
+        expected="refused",
+        play=play_stolen_proof,
     ),
     Scene(
         name="patched",
@@ -412,6 +511,30 @@ SCENES = (
         tried="a golden process executes another known program after it got its credential",
         expected="revoked",
         play=play_exec_after,
+    ),
+    Scene(
+        name="build-step",
+        tried="a build's controller has a program launched, which signs the build",
+        expected="granted",
+        play=play_build_step,
+    ),
+    Scene(
+        name="build-helper",
+        tried="the same program, launched by a helper of the controller's that has not the job",
+        expected="refused",
+        play=play_build_helper,
+    ),
+    Scene(
+        name="other-job",
+        tried="the right program of the right controller, for another job",
+        expected="refused",
+        play=play_other_job,
+    ),
+    Scene(
+        name="build-over",
+        tried="the controller is killed",
+        expected="revoked",
+        play=play_build_over,
     ),
     Scene(
         name="unknown-root-program",

@@ -32,6 +32,9 @@ EK: Final = "ecc256"
 """Asked for an RSA secret of another TPM's, libtpms reports its own failure, not the secret's."""
 TRUST_DOMAIN = "example.org"
 PAYMENTS = f"spiffe://{TRUST_DOMAIN}/payments"
+CONTROLLER = f"spiffe://{TRUST_DOMAIN}/controller"
+SIGNER = f"spiffe://{TRUST_DOMAIN}/signer"
+WORKLOADS = ("payments.toml", "controller.toml", "signer.toml")
 ISSUER = "https://verifier.lab:8443"
 LEDGER = "https://ledger.lab:8444"
 """The relying party, as its clients know it."""
@@ -66,6 +69,8 @@ class World:
     """Where the relying party listens on the host."""
     golden: int = 0
     """Pid of the golden process in the machine."""
+    controller: int = 0
+    """Pid of the build's controller in the machine."""
     token: str = ""
     """The golden process's, as somebody copied it."""
 
@@ -321,10 +326,11 @@ def _load_policy(config: Path, kernel: str, minimum: str) -> None:
         references = [str(path) for path in _references(kernel)]
         run_verifier("reference", "put", *references, *ending)
     run_verifier("kernel-policy", "put", str(rules), *ending)
-    workload = config.parent / "payments.toml"
-    text = (HERE / "policy" / "payments.toml").read_text()
-    workload.write_text(text.replace('minimum = "lab"', f'minimum = "{minimum}"'))
-    run_verifier("workload", "put", str(workload), *ending)
+    for name in WORKLOADS:
+        workload = config.parent / name
+        text = (HERE / "policy" / name).read_text()
+        workload.write_text(text.replace('minimum = "lab"', f'minimum = "{minimum}"'))
+        run_verifier("workload", "put", str(workload), *ending)
 
 
 def _serve(config: Path) -> list[str | Path]:

@@ -246,6 +246,45 @@ def test_115_a_helper_that_was_given_the_job(world: World, job: int) -> None:
         assert set(reasons(puppet.obtain(world.socket, STEP_ID))) == {"process.executable-unknown"}
 
 
+TAKE = """\
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid, number, *command = sys.argv[1:]
+taken = libc.syscall(438, os.pidfd_open(int(pid)), int(number), 0)  # pidfd_getfd
+if taken < 0:
+    sys.exit(f"not taken: {os.strerror(ctypes.get_errno())}")
+os.set_inheritable(taken, True)
+os.execve(command[0], command, {**os.environ, "PROCSEAL_JOB_FD": str(taken)})
+"""
+
+
+def job_number(puppet: LocalPuppet) -> int:
+    """Return the number that a puppet's job has there: its last socket."""
+    places = Path(f"/proc/{puppet.pid}/fd").iterdir()
+    return max(int(one.name) for one in places if os.readlink(one).startswith("socket:"))  # noqa: PTH115
+
+
+@pytest.mark.attack(
+    number=115,
+    attacker="the same user",
+    asset="a build's signature",
+    outcome="residual",
+    level="L2",
+)
+def test_115_a_job_that_is_taken_by_whoever_may_use_ptrace(
+    world: World, controller: LocalPuppet
+) -> None:
+    """pidfd_getfd asks what ptrace asks: at L2 no ordinary process may, below it works."""
+    assert controller.open_job(JOB) == local.Opened(name=JOB)
+    words = [sys.executable, "-c", TAKE, str(controller.pid), str(job_number(controller))]
+    with Launched(
+        [*words, *command(world, str(world.puppet))], uid=NOBODY, directory=ROOT
+    ) as puppet:
+        assert isinstance(puppet.obtain(world.socket, STEP_ID), local.Credential)
+    told = run([*words, *command(world, "/usr/bin/true")], uid=DAEMON)
+    assert "not taken" in told.stderr
+
+
 def test_a_step_under_an_identity_that_has_no_parent(world: World, job: int) -> None:
     with launch(world, job) as puppet:
         assert reasons(puppet.obtain(world.socket, ATTACHED_ID)) == [

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,11 @@ def call(payments: Path, attestor: FakeAttestor, site: Site, relying_party: str)
 
 def test_it_obtains_proves_and_is_let_in(call: list[object]) -> None:
     ran = run(*call, "-i", ID, "-t", "/post")
-    banner, granted, token, answer = ran.stdout.splitlines()
+    banner, granted, token, presented, answer = ran.stdout.splitlines()
     assert (ran.returncode, ran.stderr, banner) == (0, "", BANNER)
     assert granted.startswith(f"granted {ID} level=lab expires=")
     assert token == f"token {fake_attestor.token()}"
+    assert presented.startswith("presented eyJ")
     assert answer.startswith('answer 200 {"verdict": "granted"')
 
 
@@ -199,3 +201,26 @@ def test_it_says_what_it_wants_in_the_protocols_words(
     assert isinstance(obtain, Obtain)
     assert obtain.id == ID
     assert prove == Prove(audience=AUDIENCE, method="POST", url=f"{AUDIENCE}/post")
+
+
+def test_it_gives_a_job_to_the_step_that_it_starts(
+    call: list[object], attestor: FakeAttestor, tmp_path: Path
+) -> None:
+    """And to nothing else that it starts."""
+    told = tmp_path / "told"
+    look = f"{{ echo $PROCSEAL_JOB_FD; readlink /proc/self/fd/$PROCSEAL_JOB_FD; }} >{told}"
+    lines = ["job build-17", f"step {look}.step", f"run {look}.run", "end", "token"]
+    ran = run(*call, "-k", input="".join(f"{line}\n" for line in lines))
+    assert ran.stdout.splitlines()[2:] == ["job build-17", f"token {fake_attestor.token()}"]
+    assert attestor.jobs[0].recv(1) == b""
+    step, other = (told.with_suffix(f".{one}") for one in ("step", "run"))
+    wait_until(lambda: step.exists() and other.exists() and step.read_text().count("\n") == 2)
+    assert step.read_text().splitlines()[1].startswith("socket:")
+    assert other.read_text().splitlines()[0] == ""
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,3 @@
+/* A build's controller: it has jobs, whose steps it has launched. */
+#define PROGRAM_NAME "controller"
+#include "payments.c"
