@@ -9,8 +9,9 @@ from typing import Never, Self
 
 from credential.reasons import Malformed, Reason
 
-MOST_NUMBER = 253_402_300_799
-"""The last second of year 9999: what a time may be, and more than any count is."""
+MOST_NUMBER = 253_402_214_400
+"""The last midnight of year 9999: what a time may be, and more than any count is. What is added to
+one, a lifetime or the difference of two clocks, still makes a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ guard(app, gate)                        # a credential.servers.gate.Gate
 
 async def post(request):
     caller = request[CALLER]            # a credential.Caller
+
+WebSockets are refused: who was let in once would stay in, whatever becomes of the process.
 """
 
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from credential.caller import Caller
+from credential.reasons import Reason
 from credential.servers.gate import Gate, Refusal, Request
 
 CALLER = web.RequestKey("caller", Caller)
@@ -24,13 +27,17 @@ def guard(app: web.Application, gate: Gate) -> None:
 
     @web.middleware
     async def through_the_gate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        found = await gate.admit(
-            Request(
-                method=request.method,
-                target=request.raw_path,
-                headers=tuple(request.headers.items()),
-            )
+        asked = Request(
+            method=request.method,
+            target=request.raw_path,
+            headers=tuple(request.headers.items()),
         )
+        if _is_websocket(request):
+            found: Caller | Refusal = await gate.turn_away(
+                asked, Reason.REQUEST_NOT_HTTP, "websocket"
+            )
+        else:
+            found = await gate.admit(asked)
         if isinstance(found, Refusal):
             return web.Response(status=found.status, headers=found.headers, body=found.body)
         request[CALLER] = found
@@ -42,3 +49,8 @@ def guard(app: web.Application, gate: Gate) -> None:
 
     app.middlewares.insert(0, through_the_gate)
     app.cleanup_ctx.append(open_gate)
+
+
+def _is_websocket(request: web.Request) -> bool:
+    """Say whether a request wants to become one (RFC 6455, section 4.1)."""
+    return any("websocket" in one.lower() for one in request.headers.getall("Upgrade", ()))

@@ -136,10 +136,11 @@ class Gate:
         assert refused is not None
         return _refusal(refused, id_, nonce=self._nonces.at(self._clock()))
 
-    async def turn_away(self, request: Request, reason: Reason, what: str) -> None:
-        """Write the line of what is let in by nobody, whoever asks."""
-        refused = Refused.because(reason, what)
-        await self._record(_new_id(), request, self._signed_claims(request), refused)
+    async def turn_away(self, request: Request, reason: Reason, what: str) -> Refusal:
+        """Write the line of what is let in by nobody, whoever asks; return its answer."""
+        id_, refused = _new_id(), Refused.because(reason, what)
+        await self._record(id_, request, self._signed_claims(request), refused)
+        return _refusal(refused, id_, nonce=self._nonces.at(self._clock()))
 
     async def _judge(self, request: Request) -> Claims:
         found = presented(request.values_of, nonces=self._nonces)
@@ -220,8 +221,12 @@ def _new_id() -> str:
 
 
 def _path(request: Request) -> str:
-    """Return the request's target, which clients of an origin server send as a path."""
-    if not request.target.startswith("/"):
+    """Return the request's target, which clients of an origin server send as a path.
+
+    None has a fragment (RFC 9112, section 3.2), which a proof's URL leaves out; some servers take
+    one for a part of the path.
+    """
+    if not request.target.startswith("/") or "#" in request.target:
         raise Refused.because(Reason.PROOF_URL, "url", expected="a path in the request line")
     return request.target
 
