@@ -582,16 +582,18 @@ class SimulatedNode:
         identity: str = IDENTITY,
         audience: str = AUDIENCE,
         minimum: str = "lab",
-        needs_canary: bool = False,
+        needs_canary: bool | None = None,
     ) -> None:
         self.name = name
         self.identity = identity
         self.audience = audience
         self.minimum = minimum
-        self.needs_canary = needs_canary
+        self.needs_canary = minimum != "lab" if needs_canary is None else needs_canary
         self.manufacturer = manufacturer
         self.tpm = SimulatedTpm(f"tpm of {name}", ek=ek, ak=ak)
         self.posture = POSTURE
+        self.critical: tuple[tuple[str, bytes], ...] = ()
+        """Names and buffers of what the kernel says of itself before the kernel policy."""
         self.presences: dict[int, set[str]] = {}
         """Cgroups of processes by uid: those of `new_process`, and what a test adds."""
         self.records: list[Record] = []
@@ -615,6 +617,8 @@ class SimulatedNode:
         self.hand_overs = []
         self.measure_record("boot_aggregate", self.boot_aggregate())
         self.measure_buffer("kernel_version", KERNEL_VERSION)
+        for name, data in self.critical:
+            self.measure_buffer(name, data)
         self.measure("etc/ima/ima-policy", KERNEL_POLICY)
         for path, contents in SYSTEM_FILES.items():
             self.measure(path, contents)

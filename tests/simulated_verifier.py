@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from evidence import Challenge, Evidence
+from evidence.canary import Place
 from evidence.messages import SignedMessage
 from tests.simulated_node import NOW, SimulatedNode, make_challenge, sha256
 from verifier import Accepted, NodeVerdict, Reason, Refused, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
 from verifier.canary import remember_asked, remember_outcome
-from verifier.node import Checkpoint, Known, Measured
+from verifier.node import SHOWN, Canary, Checkpoint, Known, Measured
 from verifier.replay import first_record_wanted
 
 ADDRESS = "10.1.2.3"
@@ -62,6 +63,16 @@ class SimulatedVerifier:
         )
         self.asked = make_challenge(self.node.name, **({"wants_boot_log": is_over} | fields))
         return self.asked
+
+    def has_seen(self, *places: Place) -> None:
+        """Accept the node, and remember canaries of these places that it has shown."""
+        if self.checkpoint is None:
+            self.judge(self.peer.evidence(self.challenge()))
+        shown = tuple(
+            Canary(nonce=bytes(32), place=one, asked=int(NOW.timestamp()), state=SHOWN)
+            for one in places
+        )
+        self.node = replace(self.node, canaries=(*self.node.canaries, *shown))
 
     def judge(
         self,

@@ -18,6 +18,7 @@ from verifier import plain
 from verifier.appraisal import appraise
 from verifier.boot_policy import read_boot_policy
 from verifier.bounds import demand_bounded
+from verifier.confinement import Confinement
 from verifier.instance import verify_signed
 from verifier.keys import SigningKey
 from verifier.node import Checkpoint, Measured, Node
@@ -25,6 +26,7 @@ from verifier.policy import Policy, ReferenceSet, Signer, build_policy
 from verifier.reasons import Rejected
 from verifier.reference import read_reference_value
 from verifier.verdict import Accepted, Granted, NodeVerdict
+from verifier.verity import Verity
 from verifier.workload import read_workload
 
 WORKLOAD, REFERENCE, KERNEL_POLICY = "workload", "reference", "kernel-policy"
@@ -69,6 +71,8 @@ def policy_of(frame: Frame, documents: Iterable[Document]) -> Policy:
         trust_domain=frame.trust_domain,
         sets=[one for one in values if isinstance(one, ReferenceSet)],
         signers=[one for one in values if isinstance(one, Signer)],
+        verities=[one for one in values if isinstance(one, Verity)],
+        confinements=[one for one in values if isinstance(one, Confinement)],
         workloads=[read_workload(text) for text in texts[WORKLOAD]],
         kernel_policies=[hashlib.sha256(text.encode()).digest() for text in texts[KERNEL_POLICY]],
         boot_policies=[read_boot_policy(text) for text in texts[BOOT_POLICY]],

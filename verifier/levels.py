@@ -4,7 +4,7 @@
     L1   links 1 to 6 hold, a boot policy and the command line included
     L2   and no ordinary process can work the process like a puppet
     L3   and it was launched as the policy says, and nobody can at all while the kernel is intact
-    L4   is given to nobody
+    L4   and the kernel keeps its files from being changed, and the TPM from all but the attestor
 
 Each rests on those below it. What a level lacks is told to people; a minimum refuses.
 """
@@ -36,6 +36,12 @@ class Grounds:
         presence = self.presence
         return is_bounded and presence is not None and presence.is_within(self.look.cgroup)
 
+    @property
+    def is_unchangeable(self) -> bool:
+        """Whether all that it runs lies on devices that nothing can be written to."""
+        files = (self.look.executable, *self.look.files)
+        return all(one.device in self.standing.devices for one in files)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
@@ -53,12 +59,18 @@ def reach(grounds: Grounds) -> Reached:
         if lacks:
             return Reached(level=level, lacks=lacks)
         level = higher
-    raise AssertionError("nobody reaches L4")
+    return Reached(level=level, lacks=())
+
+
+_UNCHANGEABLE = "each of its files on a dm-verity device that a reference value names"
 
 
 def _lacks_for_l1(grounds: Grounds) -> Iterator[str]:
     if not grounds.standing.boot.policy:
         yield "a boot policy for the node"
+    if not (grounds.workload.needs_canary or grounds.is_unchangeable):
+        # From such a device nothing runs that its operator has not put there, measured or not.
+        yield f"a canary, or {_UNCHANGEABLE}"
 
 
 def _lacks_for_l2(grounds: Grounds) -> Iterator[str]:
@@ -87,8 +99,11 @@ def _lacks_for_l3(grounds: Grounds) -> Iterator[str]:
         yield "to be launched with arguments, environment and files that the workload names"
 
 
-def _lacks_for_l4(_: Grounds) -> Iterator[str]:
-    yield "proof that the kernel confines the TPM to the attestor"
+def _lacks_for_l4(grounds: Grounds) -> Iterator[str]:
+    if not grounds.is_unchangeable:
+        yield _UNCHANGEABLE
+    if not grounds.standing.is_tpm_confined:
+        yield "a SELinux policy that a confinement names, in force before the first file ran"
 
 
 _CONDITIONS: dict[str, Callable[[Grounds], Iterator[str]]] = {

@@ -24,6 +24,7 @@ from verifier.case import (
     Exported,
     policy_of,
 )
+from verifier.confinement import Confinement
 from verifier.consequences import (
     end_mislabelled,
     revoke_all,
@@ -50,6 +51,7 @@ from verifier.store import (
     TokenRow,
     Transaction,
 )
+from verifier.verity import Verity
 from verifier.workload import read_workload
 
 Json = dict[str, Any]
@@ -602,6 +604,10 @@ def _in_short(row: DocumentRow) -> Json:
     value = read_reference_value(row.text)
     if isinstance(value, ReferenceSet):
         return {"values": f"{len(value.files)} files"}
+    if isinstance(value, Verity):
+        return {"values": f"verity, {len(value.tables)} tables"}
+    if isinstance(value, Confinement):
+        return {"values": f"confinement, {len(value.policies)} policies"}
     return {"values": f"signer, {len(value.keys)} keys, {len(value.revoked)} revoked"}
 
 

@@ -12,7 +12,9 @@ from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 
+from verifier.confinement import Confinement
 from verifier.reasons import Finding, Reason, Rejected
+from verifier.verity import Verity
 from verifier.window import Window
 
 SHA256_BYTES = 32
@@ -281,6 +283,8 @@ class Policy:
     kernel_policies: frozenset[bytes]
     """SHA-256 of the kernel policy files that are accepted."""
     signers: tuple[Signer, ...] = ()
+    verities: tuple[Verity, ...] = ()
+    confinements: tuple[Confinement, ...] = ()
     boot_policies: tuple[BootPolicy, ...] = ()
     """Where one counts on a node, one must hold; where none does, its level is `lab`."""
     execute_register: int = 10
@@ -304,6 +308,14 @@ class Policy:
     def signers_on(self, node: str) -> tuple[Signer, ...]:
         """Return the signers that count on the node of this name."""
         return tuple(one for one in self.signers if one.counts_on(node))
+
+    def verities_on(self, node: str) -> tuple[Verity, ...]:
+        """Return the named dm-verity devices that count on the node of this name."""
+        return tuple(one for one in self.verities if one.counts_on(node))
+
+    def confinements_on(self, node: str) -> tuple[Confinement, ...]:
+        """Return the vouched SELinux policies that count on the node of this name."""
+        return tuple(one for one in self.confinements if one.counts_on(node))
 
     def named_signers_on(self, node: str, names: Iterable[str]) -> tuple[Signer, ...]:
         """Return those of the named signers that count on the node of this name."""
@@ -332,6 +344,8 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
     workloads: Iterable[Workload],
     kernel_policies: Iterable[bytes],
     signers: Iterable[Signer] = (),
+    verities: Iterable[Verity] = (),
+    confinements: Iterable[Confinement] = (),
     boot_policies: Iterable[BootPolicy] = (),
     execute_register: int = 10,
     user_register: int = 12,
@@ -349,6 +363,8 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
         workloads=tuple(workloads),
         kernel_policies=frozenset(kernel_policies),
         signers=tuple(signers),
+        verities=tuple(verities),
+        confinements=tuple(confinements),
         boot_policies=tuple(boot_policies),
         execute_register=execute_register,
         user_register=user_register,
@@ -361,7 +377,12 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
 
 
 def _misfits(policy: Policy) -> Iterator[Finding]:
-    names = (*(one.name for one in policy.sets), *(one.name for one in policy.signers))
+    names = (
+        *(one.name for one in policy.sets),
+        *(one.name for one in policy.signers),
+        *(one.name for one in policy.verities),
+        *(one.name for one in policy.confinements),
+    )
     for name in _repeated(names):
         yield _misfit(f"reference set {name}", expected="one of that name", found="several")
     for id_ in _repeated(one.id for one in policy.workloads):

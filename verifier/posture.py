@@ -34,10 +34,14 @@ _PTRACE = "sysctl.kernel.yama.ptrace_scope"
 
 @dataclass(frozen=True, kw_only=True)  # no slots: what the command line says is worked out once
 class Standing:
-    """What is known of a node's kernel: from its boot, and from its attestor."""
+    """What is known of a node's kernel: from its boot, its list, and its attestor."""
 
     boot: JudgedBoot
     posture: Posture
+    devices: frozenset[int] = frozenset()
+    """st_dev of the file systems that nothing can be written to."""
+    is_tpm_confined: bool = False
+    """Whether the kernel keeps everybody but the attestor from the TPM."""
 
     @cached_property
     def is_ptrace_by_privilege(self) -> bool:

@@ -89,7 +89,12 @@ def judge_processes(  # noqa: PLR0913 - what the processes of one body are compa
         node=node,
         policy=policy,
         signed=_signed(known, node, policy),
-        standing=Standing(boot=known.boot, posture=body.posture),
+        standing=Standing(
+            boot=known.boot,
+            posture=body.posture,
+            devices=known.devices,
+            is_tpm_confined=known.is_tpm_confined,
+        ),
         presences={one.uid: one for one in body.presences},
         address=address,
         now=now,

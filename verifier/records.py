@@ -4,12 +4,14 @@ That a known file is in the list proves nothing: whoever can open the TPM can ad
 cannot be forged while the kernel is intact is that nothing unknown is in it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from evidence.critical_data import DEVICE_EVENTS, SELINUX_EVENTS
 from verifier.boot_log import JudgedBoot
 from verifier.canary import WatchedList
+from verifier.confinement import is_confined
 from verifier.file_signature import VERITY, text_of, verify_file_signature
 from verifier.node import Checkpoint, Measured
 from verifier.policy import Policy, ReferenceSet, Signer
@@ -23,7 +25,9 @@ from verifier.replay import (
     violation,
     weak_digest,
 )
+from verifier.verity import find_devices
 
+EVENTS = (DEVICE_EVENTS, SELINUX_EVENTS)
 MOST_EXAMPLES = 16
 """Of what ordinary users ran."""
 
@@ -36,6 +40,10 @@ class KnownList:
     executed: frozenset[bytes]
     """SHA-256 of the files that have been executed, mapped executable or loaded."""
     reported: tuple[Finding, ...]
+    devices: frozenset[int]
+    """st_dev of the file systems that nothing can be written to (`verifier.verity`)."""
+    is_tpm_confined: bool
+    """Whether the kernel keeps everybody but the attestor from the TPM (`verifier.confinement`)."""
 
     @property
     def boot(self) -> JudgedBoot:
@@ -78,7 +86,32 @@ def judge_records(
         and one.template != BUFFER_TEMPLATE
     )
     reported = tuple(_report_users(replayed.new, against))
-    return KnownList(watched=watched, executed=executed, reported=reported)
+    events = tuple(_find_events(replayed.measured, policy))
+    return KnownList(
+        watched=watched,
+        executed=executed,
+        reported=reported,
+        devices=find_devices((one for _, one in events), policy.verities_on(node)),
+        is_tpm_confined=is_confined(
+            events, policy.confinements_on(node), before=_first_file(replayed.measured)
+        ),
+    )
+
+
+def _first_file(measured: Sequence[Measured]) -> int:
+    """Return the index of the first record, after boot_aggregate, that is no critical data."""
+    files = (n for n, one in enumerate(measured) if n and one.template != BUFFER_TEMPLATE)
+    return next(files, len(measured))
+
+
+def _find_events(measured: Iterable[Measured], policy: Policy) -> Iterator[tuple[int, Measured]]:
+    """Yield the records that are device-mapper's or SELinux's by their name, and their indices.
+
+    Whatever their template is: no hash covers its name, and the list may call it another.
+    """
+    for index, one in enumerate(measured):
+        if one.register == policy.execute_register and one.path.startswith(EVENTS):
+            yield index, one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +122,23 @@ class _Against:
     sets: tuple[ReferenceSet, ...]
     signers: tuple[Signer, ...]
     revoked: frozenset[str]
+    critical: frozenset[tuple[bytes, bytes]]
+    """Event and digest of the critical data that is known, besides that in sets."""
 
     @classmethod
     def of(cls, policy: Policy, node: str) -> Self:
         """Return what counts on the node."""
         signers = policy.signers_on(node)
         revoked = frozenset(text for one in signers for text in one.revoked)
-        return cls(policy=policy, sets=policy.sets_on(node), signers=signers, revoked=revoked)
+        devices = [pair for one in policy.verities_on(node) for pair in one.known]
+        policies = [pair for one in policy.confinements_on(node) for pair in one.known]
+        return cls(
+            policy=policy,
+            sets=policy.sets_on(node),
+            signers=signers,
+            revoked=revoked,
+            critical=frozenset((*devices, *policies)),
+        )
 
     def has_revoked(self, one: Measured) -> bool:
         """Say whether a signer has revoked the record's digest, whatever a set says of it.
@@ -103,6 +146,15 @@ class _Against:
         A set knows that somebody shipped these bytes; who revokes them knows more.
         """
         return bool(self.revoked) and text_of(one) in self.revoked
+
+    def has_critical(self, one: Measured) -> bool:
+        """Say whether the record is critical data that a reference value of its kind names."""
+        return (
+            one.register == self.policy.execute_register
+            and one.template == BUFFER_TEMPLATE
+            and one.algorithm == "sha256"
+            and (one.path, one.digest) in self.critical
+        )
 
     def has_digest(self, one: Measured) -> bool:
         """Say whether a set has the record's digest."""
@@ -113,7 +165,8 @@ class _Against:
 
 def _judge(index: int, one: Measured, against: _Against) -> Iterator[Finding]:
     """Yield what is wrong with the record. Its signature counts where its digest is in no set."""
-    if against.has_digest(one) and not against.has_revoked(one):
+    is_known = against.has_digest(one) or against.has_critical(one)
+    if is_known and not against.has_revoked(one):
         return
     what, found = named(index, one), label(text_of(one))
     if one.algorithm == VIOLATION:

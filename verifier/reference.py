@@ -1,4 +1,4 @@
-"""Reference values as TOML: sets, read and written here, and signers.
+"""Reference values as TOML: sets, read and written here, and others, each with its kind.
 
     version = 1
     name = "debian-12"
@@ -19,16 +19,35 @@ A path is relative to the root and a label only: the digest decides. A signer ha
     keys = ['''-----BEGIN PUBLIC KEY-----…''']         # RSA of 2048 bits or more, or ECC
     paths = ["usr/bin/", "usr/lib/libx.so.1"]          # directories, with `/`, and files
     revoked = ["sha256:…", "verity:sha256:…"]          # optional: never again, whoever knows them
+
+Critical data, as the kernel's list has it, of which an operator knows more than its digest; `name`,
+`source` and `nodes` as above:
+
+    version = 1
+    kind = "verity"
+    name = "appliance-7"
+    tables = ["dm_version=…;…target_name=verity,…;"]   # buffers of dm_table_load
+
+    version = 1
+    kind = "confinement"
+    name = "tpm-for-the-attestor"
+    policies = ["sha256:…"]                            # of /sys/fs/selinux/policy
+    states = ["initialized=1;enforcing=1;…"]           # buffers of selinux-state
 """
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from evidence import Malformed
+from evidence.critical_data import SelinuxState, VerityTable
 from verifier import crypto
+from verifier.confinement import Confinement
 from verifier.policy import FileKey, ReferenceSet, Signer
 from verifier.reasons import Reason, Rejected, reject, sha256_text
 from verifier.tables import Table
+from verifier.verity import Verity, is_unchangeable
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._+-]{0,62}[a-z0-9])?")
 """Of a reference set."""
@@ -41,24 +60,33 @@ PATH = re.compile(
 
 SIGNER = "signer"
 """The kind of document that names keys; a set has none."""
+VERITY = "verity"
+CONFINEMENT = "confinement"
 
 _SIGNED_PATH = re.compile(rf"(?!.*[*?\[\]])(?:{PATH.pattern})/?", re.DOTALL)
 """A pattern would match nothing, since paths are compared: refused, not passed over."""
 _PEM = re.compile(r"\s*-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]+-----END PUBLIC KEY-----\s*")
-_KIND = re.compile(SIGNER)
+_KIND = re.compile(f"{SIGNER}|{VERITY}|{CONFINEMENT}")
 _REVOKED = re.compile(r"(verity:)?(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_TABLE = re.compile(r"dm_version=[!-~]*")
+_STATE = re.compile(r"([a-z0-9_]+=[01];)+")
 _SOURCE = re.compile(r"[^\x00-\x1f\x7f]{0,512}")
 
 
+ReferenceValue = ReferenceSet | Signer | Verity | Confinement
+
+
 @lru_cache(maxsize=256)
-def read_reference_value(text: str) -> ReferenceSet | Signer:
-    """Return the set or the signer in the TOML document; raise Rejected if it is neither.
+def read_reference_value(text: str) -> ReferenceValue:
+    """Return what the TOML document is; raise Rejected if it is no reference value.
 
     Each is read once: a set of a whole distribution takes a second.
     """
     table = Table.parse(text, "reference value")
-    return _read_signer(table) if "kind" in table.values else _read_set(table)
+    if "kind" not in table.values:
+        return _read_set(table)
+    return _READERS[table.text("kind", _KIND)](table)
 
 
 def read_reference(text: str) -> ReferenceSet:
@@ -85,7 +113,7 @@ def _read_set(table: Table) -> ReferenceSet:
 
 
 def _read_signer(table: Table) -> Signer:
-    table.text("kind", _KIND)
+    table.text("kind", re.compile(SIGNER))
     name, source, nodes = read_head(table, SIGNER)
     keys = tuple(_read_key(table, pem) for pem in table.texts("keys", _PEM))
     paths = table.texts("paths", _SIGNED_PATH)
@@ -98,6 +126,44 @@ def _read_signer(table: Table) -> Signer:
     return Signer(
         name=name, keys=keys, paths=paths, revoked=frozenset(revoked), nodes=nodes, source=source
     )
+
+
+def _read_verity(table: Table) -> Verity:
+    name, source, nodes = read_head(table, VERITY)
+    texts = table.texts("tables", _TABLE)
+    table.end()
+    if not texts:
+        raise table.refuse("tables", expected="at least one")
+    try:
+        tables = tuple(VerityTable.decode(one.encode()) for one in texts)
+    except Malformed as malformed:
+        raise table.refuse("tables", expected=str(malformed)) from malformed
+    if not all(is_unchangeable(one) for one in tables):
+        expected = "tables of SHA-2 that check each block each time, and refuse what is wrong"
+        raise table.refuse("tables", expected=expected)
+    return Verity(name=name, tables=tables, nodes=nodes, source=source)
+
+
+def _read_confinement(table: Table) -> Confinement:
+    name, source, nodes = read_head(table, CONFINEMENT)
+    policies = read_digests(table, "policies")
+    texts = table.texts("states", _STATE)
+    table.end()
+    try:
+        states = tuple(SelinuxState.decode(one.encode()) for one in texts)
+    except Malformed as malformed:
+        raise table.refuse("states", expected=str(malformed)) from malformed
+    if not states or not all(one.is_enforcing for one in states):
+        expected = "at least one, in all of which SELinux is initialized and enforcing"
+        raise table.refuse("states", expected=expected)
+    return Confinement(name=name, policies=policies, states=states, nodes=nodes, source=source)
+
+
+_READERS: Mapping[str, Callable[[Table], ReferenceValue]] = {
+    SIGNER: _read_signer,
+    VERITY: _read_verity,
+    CONFINEMENT: _read_confinement,
+}
 
 
 def read_head(table: Table, what: str) -> tuple[str, str, tuple[str, ...]]:

@@ -73,7 +73,10 @@ def verifier(node: SimulatedNode, boot_policy: BootPolicy) -> SimulatedVerifier:
 
 
 def judge(node: SimulatedNode, verifier: SimulatedVerifier) -> NodeVerdict:
-    return verifier.judge(node.evidence(verifier.challenge(), new=[node.new_process()]))
+    """Judge a process on a node whose kernel was seen measuring for it."""
+    process = node.new_process()
+    verifier.has_seen(process.place)
+    return verifier.judge(node.evidence(verifier.challenge(), new=[process]))
 
 
 def why(node: SimulatedNode, verifier: SimulatedVerifier) -> set[Reason]:
@@ -421,6 +424,7 @@ def running(tmp_path: Path, node: SimulatedNode) -> Iterator[RunningVerifier]:
 def player(running: RunningVerifier, node: SimulatedNode) -> Player:
     player = Player(node, running.service)
     player.enrol()
+    player.attest()
     return player
 
 
@@ -511,7 +515,7 @@ def test_134_decisions_on_a_stored_log_are_made_again_offline(
         path.write_bytes(exported(running, seq))
         statuses.append(main(["appraise", str(path), "--quiet"]))
         assert main(["explain", str(path)]) == statuses[-1]
-    assert statuses == [YES, YES, NO]
+    assert statuses == [YES, YES, YES, NO]
     told = capsys.readouterr().out
     assert "as the boot policy as-booted says" in told
     assert Reason.BOOT_COMMAND_LINE in told

@@ -34,6 +34,14 @@ from evidence.ima import LIST_HASHES, Record, read_records
 from evidence.messages import Evidence
 from evidence.shapes import Message
 from tests.credential import world as relying
+from tests.critical_data import (
+    STATE_61,
+    STATE_612,
+    TABLE_61,
+    TABLE_612,
+    confinement_toml,
+    verity_toml,
+)
 from tests.evidence import shapes
 from tests.evidence.test_event_log import agile_logs, sha1_logs
 from tests.evidence.test_ima_templates import records as template_records
@@ -261,6 +269,13 @@ def signer() -> Signer:
 
 
 _VERSIONS = ((OVER_DIGEST, False), (OVER_FILE_ID, False), (OVER_FILE_ID, True))
+
+
+def critical_data() -> Iterator[bytes]:
+    """Yield what genuine kernels measured of dm-verity and SELinux."""
+    for text in (TABLE_61, TABLE_612, STATE_61, STATE_612):
+        yield text.encode()
+    yield TABLE_612.replace("_once=n", "_once=y,root_hash_sig_key_desc=k,verity_mode=x").encode()
 
 
 def file_signatures() -> Iterator[bytes]:
@@ -493,6 +508,8 @@ def documents() -> Iterator[bytes]:
         f"version = 1\nkind = 'signer'\nname = 'v'\nkeys = ['''\n{pem}''']\npaths = ['usr/', 'x']\n"
         f"revoked = ['sha256:{'0' * 64}']\nnodes = ['n']\n"
     ).encode()
+    yield verity_toml(TABLE_61, TABLE_612).encode()
+    yield confinement_toml(STATE_61, STATE_612).encode()
     yield b'version = 1\nreject = ["ima-list.violation"]\n'
     yield (
         b'version = 1\nname = "a"\nsource = "b"\nnodes = ["n"]\n[files]\n'

@@ -19,6 +19,7 @@ from credential.nonces import Nonces
 from credential.reasons import Malformed as CredentialMalformed
 from evidence import Body, Challenge, Evidence, Malformed, cbor, tpm
 from evidence.certificate import split, trim
+from evidence.critical_data import SelinuxState, VerityTable
 from evidence.event_log import EventLog, Variable
 from evidence.file_signature import FileSignature
 from evidence.ima import LIST_HASHES, hash_of, read_measurement, read_records, read_values
@@ -52,6 +53,7 @@ from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected
 from verifier.reference import encode_reference, read_reference, read_reference_value
 from verifier.verdict import Refused as RefusedProcess
+from verifier.verity import is_unchangeable
 from verifier.workload import read_workload
 
 Errors = tuple[type[Exception], ...]
@@ -244,6 +246,17 @@ def read_key(data: bytes) -> None:
     except ValueError as flaw:
         if key is None:
             raise Malformed("no key") from flaw
+
+
+def read_critical_data(data: bytes) -> None:
+    """Read the bytes as the table of a dm-verity device, or as the state of SELinux."""
+    if data.startswith(b"dm_"):
+        table = VerityTable.decode(data)
+        demand_same(table.encode(), data)
+        is_unchangeable(table)
+        table.resumed()
+    else:
+        demand_same(SelinuxState.decode(data).encode(), data)
 
 
 def read_file_signature(data: bytes) -> None:
@@ -578,6 +591,7 @@ TARGETS = {
         run=read_enrolment, seeds=seeds.enrolments, refusals=(Malformed, Rejected), is_cbor=True
     ),
     "key": Target(run=read_key, seeds=seeds.public_keys),
+    "critical-data": Target(run=read_critical_data, seeds=seeds.critical_data),
     "file-signature": Target(
         run=read_file_signature, seeds=seeds.file_signatures, refusals=(Malformed, Rejected)
     ),

@@ -12,6 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.critical_data import (
+    POLICY_612,
+    RESUMED_612,
+    STATE_612,
+    TABLE_612,
+    confinement_toml,
+    verity_toml,
+)
 from tests.open_doors import Door, Refused, open_doors, trusting
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import (
@@ -289,6 +297,39 @@ def test_a_signer_is_a_reference_value_too(
     assert main(["appraise", str(case)]) == YES
     path.write_text(vendor.toml(paths=("usr/bin/*",)))
     assert main(["reference", "put", str(path), *asking]) == NO
+
+
+def test_critical_data_is_a_reference_value_too(
+    verifier: RunningVerifier, asking: list[str], tmp_path: Path, capsys: Out
+) -> None:
+    """What a kernel says of its device and of SELinux is known once its values are put."""
+    node = SimulatedNode()
+    node.critical = (
+        ("dm_table_load", TABLE_612.encode()),
+        ("dm_device_resume", RESUMED_612.encode()),
+        ("selinux-state", STATE_612.encode()),
+        ("selinux-policy-hash", bytes.fromhex(POLICY_612)),
+    )
+    node.reboot()
+    player = Player(node, verifier.service)
+    verifier.trust(node)
+    player.enrol()
+    for text in (verity_toml(TABLE_612), confinement_toml(STATE_612)):
+        with pytest.raises(Rejected):
+            player.attest()
+        path = tmp_path / "value.toml"
+        path.write_text(text)
+        assert main(["reference", "put", str(path), *asking]) == YES
+    player.attest()
+    capsys.readouterr()
+    assert main(["reference", "list", *asking]) == YES
+    listed = capsys.readouterr().out.splitlines()
+    told = {line.partition("  ")[0]: line for line in listed}
+    assert told["appliance"].endswith("verity, 1 tables")
+    assert told["tpm"].endswith("confinement, 1 policies")
+    assert main(["reference", "remove", "tpm", *asking]) == YES
+    with pytest.raises(Rejected):
+        player.attest()
 
 
 def test_a_refusal_reads_well(asking: list[str], capsys: Out) -> None:

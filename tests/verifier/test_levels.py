@@ -48,7 +48,7 @@ UNIT = "/system.slice/payments.service"
 
 def judged_node(line: str = COMMAND_LINE, posture: Posture = POSTURE) -> SimulatedNode:
     """Return a node that boots through firmware, with this command line."""
-    node = SimulatedNode()
+    node = SimulatedNode(needs_canary=True)
     node.reboot(boot_uki(line))
     node.posture = posture
     return node
@@ -66,7 +66,9 @@ def policy_of(
 
 
 def outcome(verifier: SimulatedVerifier, process: SimulatedProcess) -> Accepted | Refused:
+    """Judge a new process, on a node whose kernel was seen measuring for it."""
     node = verifier.peer
+    verifier.has_seen(process.place)
     return only(verifier.judge(node.evidence(verifier.challenge(), new=[process])).processes)
 
 

@@ -41,7 +41,7 @@ def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
 
 @pytest.fixture
 def node(verifier: RunningVerifier) -> SimulatedNode:
-    node = SimulatedNode()
+    node = SimulatedNode(needs_canary=True)
     verifier.trust(node)
     return node
 
