@@ -86,6 +86,7 @@ class World:
         options: Mapping[str, str | int] | None = None,
         prepare: Callable[["World"], object] | None = None,
         interval_seconds: int = INTERVAL_SECONDS,
+        sealed: Mapping[str, bytes] | None = None,
     ) -> Iterator["World"]:
         """Set everything up, let scenes be played, and end what was started.
 
@@ -93,7 +94,8 @@ class World:
         the end of the kernel's command line. `minimum` is the level that the payment program must
         have, and that the relying party asks for; `options` are the verifier's. `prepare` is done
         when the machine has booted, before its attestor starts. `interval_seconds` lie between two
-        rounds of evidence: an emulated machine is busy for more than one with each.
+        rounds of evidence: an emulated machine is busy for more than one with each. With `sealed`
+        the machine is a sealed one, these files on its disk.
         """
         BUILD.mkdir(exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="demo-", dir=BUILD))  # there may be others
@@ -135,6 +137,7 @@ class World:
                     payload=_payload(keys, interval_seconds),
                     append=append,
                     firmware=Firmware.at() if firmware else None,
+                    sealed=sealed,
                 )
 
             world = cls(

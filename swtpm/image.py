@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from swtpm import initramfs, kernel_policy, kernels, tree
+from swtpm import initramfs, kernel_policy, kernels, tools, tree
 from swtpm.kernels import Kernel
 from swtpm.packages import Apt
 from swtpm.programs import BUILD, Failed, alone, run, say
@@ -27,6 +27,7 @@ def prepare(build: Path = BUILD) -> Path:
             for name in kernels.NAMES:
                 kernels.fetch(name, apt, build)
             _refresh(build / "vm/base.stamp", _base_input(), lambda: tree.lay_base(apt, build))
+        tools.lay(build)
     for name in kernels.NAMES:
         kernel(name, build)
     return make(build)
@@ -53,20 +54,24 @@ def kernel(name: str, build: Path = BUILD) -> Kernel:
 
 def _write_disk(disk: Path, build: Path) -> None:
     say("disk of the virtual machine")
-    files = tree.lay_tree(build)
-    used = sum(path.lstat().st_size + 4096 for path in files.rglob("*"))
     fresh = disk.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with fresh.open("wb") as file:
+    write_file_system(tree.lay_tree(build), fresh)
+    fresh.replace(disk)  # a machine that runs keeps the disk it was started with
+
+
+def write_file_system(files: Path, target: Path, *options: str) -> None:
+    """Write an ext4 file system that has these files, all of them root's; `options` of mkfs."""
+    used = sum(path.lstat().st_size + 4096 for path in files.rglob("*"))
+    target.unlink(missing_ok=True)
+    with target.open("wb") as file:
         file.truncate((used + FREE_BYTES) >> 20 << 20)
     # Whoever runs set-up, the files are root's: an ordinary user is root in a namespace of his.
     owner = () if os.geteuid() == 0 else ("unshare", "--map-root-user")
     run(
         *owner, "/usr/sbin/mkfs.ext4", "-q", "-F", "-U", UUID, "-O", "^has_journal",
-        "-E", f"hash_seed={UUID},root_owner=0:0", "-d", files, fresh,
+        "-E", f"hash_seed={UUID},root_owner=0:0", "-d", files, *options, target,
         env={"E2FSPROGS_FAKE_TIME": str(tree.EPOCH), "SOURCE_DATE_EPOCH": str(tree.EPOCH)},
     )  # fmt: skip
-    fresh.replace(disk)  # a machine that runs keeps the disk it was started with
 
 
 def _is_fetched(build: Path) -> bool:

@@ -1,7 +1,10 @@
 """The first file system: static busybox and the modules that find the disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+from swtpm import tools
 from swtpm.kernels import NEEDED, Kernel
 from swtpm.programs import BUILD
 
@@ -22,16 +25,40 @@ def programs(kernel: Kernel, build: Path = BUILD) -> dict[str, bytes]:
     }
 
 
+def sealed_programs(kernel: Kernel, build: Path = BUILD) -> dict[str, bytes]:
+    """Return the same of a sealed machine's initramfs."""
+    return {
+        "busybox": (build / "vm/base/usr/bin/busybox").read_bytes(),
+        "init": (GUEST / "sealed-initramfs-init").read_bytes(),
+        **tools.read(build),
+        **{f"modules/{name}.ko": content for name, content in kernel.modules(*NEEDED, "dm_verity")},
+    }
+
+
 def write(kernel: Kernel, build: Path) -> Path:
     """Write the initramfs of a kernel, unless the same one is there."""
-    contents = programs(kernel, build)
-    modules = [Path(path).name for path in contents if path.startswith("modules/")]
-    entries = [(name, DIRECTORY, b"") for name in ("dev", "modules", "proc", "sys", "sysroot")]
-    entries += [(path, PROGRAM, contents[path]) for path in ("busybox", "init")]
-    entries += [("modules/order", DATA, "".join(f"{name}\n" for name in modules).encode())]
-    entries += [(f"modules/{name}", DATA, contents[f"modules/{name}"]) for name in modules]
+    return _write(kernel.initramfs, programs(kernel, build))
+
+
+def write_sealed(kernel: Kernel, policy: bytes, build: Path) -> Path:
+    """Write that of a sealed machine (`swtpm.sealed`), with the SELinux policy that it loads."""
+    contents = sealed_programs(kernel, build)
+    return _write(kernel.initramfs, contents, {"selinux-policy": policy})
+
+
+def _write(
+    target: Path, programs: Mapping[str, bytes], data: Mapping[str, bytes] = MappingProxyType({})
+) -> Path:
+    modules = {path: one for path, one in programs.items() if path.startswith("modules/")}
+    others = {path: one for path, one in programs.items() if path not in modules}
+    order = "".join(f"{Path(path).name}\n" for path in modules).encode()
+    places = {str(above) for path in others for above in Path(path).parents} - {"."}
+    names = sorted({"dev", "modules", "proc", "sys", "sysroot", *places})
+    entries = [(name, DIRECTORY, b"") for name in names]
+    entries += [(path, PROGRAM, content) for path, content in others.items()]
+    entries += [("modules/order", DATA, order)]
+    entries += [(path, DATA, content) for path, content in {**modules, **data}.items()]
     archive = _cpio(entries)
-    target = kernel.initramfs
     if not target.exists() or target.read_bytes() != archive:
         fresh = target.with_suffix(".new")
         fresh.write_bytes(archive)

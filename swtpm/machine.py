@@ -7,11 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from swtpm import image, kernels, uki
+from swtpm import image, kernels, sealed, uki
 from swtpm.emulator import Emulator, Settings
 from swtpm.firmware import Firmware
 from swtpm.payload import Payload
 from swtpm.programs import Failed, say
+from swtpm.sealed import Sealed
 from swtpm.shell import Result
 from swtpm.tpm import SoftwareTpm
 
@@ -38,6 +39,7 @@ class VirtualMachine:
         append: str = "",
         firmware: Firmware | None = None,
         partition: Path | None = None,
+        sealed: Mapping[str, bytes] | None = None,
     ) -> Self:
         """Boot; return when the machine takes commands. The TPM must not be running.
 
@@ -50,13 +52,17 @@ class VirtualMachine:
         a signed image that holds kernel, initramfs and command line; all of them are measured.
         It takes about 15 seconds more. `partition` is the EFI system partition's root, instead
         of one with that image.
+
+        With `sealed` the machine is one of `swtpm.sealed`, with these files more on its disk, and
+        the payload is for the file systems that it has in memory.
         """
+        parts = _parts(kernel, sealed)
         settings = Settings(
-            disk=image.make(),
-            kernel=image.kernel(kernel),
+            disk=parts.disk,
+            kernel=parts.kernel,
             services=services or {},
             payload=payload,
-            append=append,
+            append=f"{parts.words} {append}".strip(),
             firmware=firmware,
             partition=partition,
         )
@@ -158,6 +164,12 @@ class VirtualMachine:
     def stop(self) -> None:
         """Switch the machine off, in order."""
         self._emulator.switch_off()
+
+
+def _parts(kernel: str, files: Mapping[str, bytes] | None) -> Sealed:
+    if files is not None:
+        return sealed.make(kernel, files)
+    return Sealed(disk=image.make(), kernel=image.kernel(kernel), words="")
 
 
 def _become(user: str, capabilities: tuple[str, ...]) -> str:

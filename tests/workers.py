@@ -9,8 +9,10 @@ import re
 from xdist.scheduler import LoadScopeScheduling
 
 SHARED = re.compile(
-    r"tests/attacks/test_(binding|canary|container|hand_over|interpreter|live|levels)\.py"
+    r"tests/attacks/test_(binding|canary|container|hand_over|interpreter|live|levels|sealed)\.py"
 )
+OTHERS = {"levels": "closed ", "sealed": "sealed "}
+"""Files whose machine is another one."""
 OWN = re.compile(r"tests/(end_to_end|ima_policies|kernels|swtpm/test_(firmware|machine))\b")
 KERNEL = re.compile(r"[\[-](\d+\.\d[^-\]]*)(?=[-\]])")
 """A parameter of a test that is played on kernels, not always the first."""
@@ -32,7 +34,7 @@ def group_of(nodeid: str) -> str:
     found = KERNEL.search(nodeid)
     kernel = found[1] if found else ""
     if (shared := SHARED.fullmatch(file)) and kernel:
-        return f"closed machine {kernel}" if shared[1] == "levels" else f"machine {kernel}"
+        return f"{OTHERS.get(shared[1], '')}machine {kernel}"
     if file == DEMO:
         return file
     return f"{file} {kernel}" if OWN.match(file) else HOST

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from demo.world import World
-from tests.attacks.machine import ATTACHED_MODE, Machine, MachinePuppet, Programs, Start
+from tests.attacks.machine import ATTACHED_MODE, CLOSED, Machine, MachinePuppet, Programs, Start
 from tests.kernels.choice import choose_to_live_in
 
 
@@ -17,7 +17,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give what plays in a machine its kernels."""
-    for one in {"machine", "closed_machine"} & {*metafunc.fixturenames}:
+    for one in {"machine", "closed_machine", "sealed_machine"} & {*metafunc.fixturenames}:
         names = choose_to_live_in(metafunc.config.getoption("--kernel"))
         metafunc.parametrize(one, names, indirect=True, scope="session")
 
@@ -29,14 +29,17 @@ def machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Mach
         yield one
 
 
-CLOSED = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforce=1"
-"""Command line of a kernel that lets nobody into it or into another process."""
-
-
 @pytest.fixture(scope="session")
 def closed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """One with such a kernel, booted through firmware."""
     with Machine.boot(request.param, programs, firmware=True, append=CLOSED) as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def sealed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
+    """One whose disk is read through dm-verity, and whose TPM SELinux gives to the attestor."""
+    with Machine.boot(request.param, programs, firmware=True, append=CLOSED, is_sealed=True) as one:
         yield one
 
 

@@ -19,6 +19,8 @@ import pytest
 
 from credential import local
 from demo.world import World
+from evidence.critical_data import SELINUX_POLICY, SELINUX_STATE, TABLE_LOADED
+from evidence.ima import read_measurement, read_records
 from swtpm import Failed, image, initramfs
 from swtpm.kernels import NAMES, Kernel
 from swtpm.programs import BUILD, run
@@ -45,6 +47,10 @@ PATIENCE_SECONDS = 150
 INTERVAL_SECONDS = 10
 """Whoever asks for something new is in a round at once."""
 
+CLOSED = "sysctl.kernel.yama.ptrace_scope=3 lockdown=integrity module.sig_enforce=1"
+"""Command line of a kernel that lets nobody into it or into another process."""
+
+LISTS = "/sys/kernel/security/ima"
 LIBRARIES = ("libc.so.6", "ld-linux-x86-64.so.2")
 """What the dynamic puppet may map, besides itself."""
 LIBRARY_PATH = "usr/lib/x86_64-linux-gnu"
@@ -105,6 +111,11 @@ class Programs:
         """An earlier release of the puppet: known, and not the workload's."""
         return self.puppet + b"\0"
 
+    @property
+    def on_disk(self) -> dict[str, bytes]:
+        """Root's, by path in the machine."""
+        return {PATH: self.puppet, DYNAMIC: self.dynamic, SERVED: self.served}
+
     @classmethod
     def build(cls, directory: Path) -> "Programs":
         made = {
@@ -116,6 +127,27 @@ class Programs:
         return cls(**{name: path.read_bytes() for name, path in made.items()})
 
 
+def sealed_values(world: World) -> tuple[str, str]:
+    """Return what an operator names of a sealed machine, read from the list of its first boot."""
+    head = 'version = 1\nkind = "{kind}"\nname = "{kind}-of-the-lab"\n{rest}'
+    [table] = critical_data(world, TABLE_LOADED)
+    [state] = critical_data(world, SELINUX_STATE)
+    [policy] = critical_data(world, SELINUX_POLICY)
+    tables = f'tables = ["{table.decode()}"]\n'
+    policies = f'policies = ["sha256:{policy.hex()}"]\nstates = ["{state.decode()}"]\n'
+    return (
+        head.format(kind="verity", rest=tables),
+        head.format(kind="confinement", rest=policies),
+    )
+
+
+def critical_data(world: World, event: bytes) -> list[bytes]:
+    """Return the buffers of an event's records."""
+    records = read_records(world.machine.get(f"{LISTS}/binary_runtime_measurements"))
+    measured = [read_measurement(one) for one in records if not one.is_violation]
+    return [one.buffer for one in measured if one.path == event and one.buffer is not None]
+
+
 @dataclass
 class Machine:
     """The demo's world with the attackers' programs in it."""
@@ -123,19 +155,34 @@ class Machine:
     world: World
     programs: Programs
     kernel: str
+    is_sealed: bool = False
+    """Its programs are on its disk from the start, and nothing else gets there."""
 
     @classmethod
     @contextmanager
     def boot(
-        cls, kernel: str, programs: Programs, *, firmware: bool = False, append: str = ""
+        cls,
+        kernel: str,
+        programs: Programs,
+        *,
+        firmware: bool = False,
+        append: str = "",
+        is_sealed: bool = False,
     ) -> Iterator["Machine"]:
         """Boot it. With `firmware` an operator declares the boot good; kernels need that which
-        measure their initramfs, as those do that set-up does not fetch.
+        measure their initramfs, as those do that set-up does not fetch. A sealed machine is one of
+        `swtpm.sealed`, of which he vouches for disk and SELinux policy too.
         """
         unpacked = image.kernel(kernel)
 
         def trust(world: World) -> None:
-            known = {path: (sha256(data),) for path, data in initramfs.programs(unpacked).items()}
+            if is_sealed:
+                for text in sealed_values(world):
+                    value = world.directory / "value.toml"
+                    value.write_text(text)
+                    world.operator("reference", "put", str(value))
+            run = initramfs.sealed_programs(unpacked) if is_sealed else initramfs.programs(unpacked)
+            known = {path: (sha256(data),) for path, data in run.items()}
             reference = world.directory / "initramfs.toml"
             reference.write_text(encode_reference(ReferenceSet(name="initramfs", files=known)))
             world.operator("reference", "put", str(reference))
@@ -145,9 +192,9 @@ class Machine:
         prepare = trust if is_measured else None
         with World.build(
             kernel=kernel, firmware=is_measured, append=append, prepare=prepare,
-            interval_seconds=INTERVAL_SECONDS,
+            interval_seconds=INTERVAL_SECONDS, sealed=programs.on_disk if is_sealed else None,
         ) as world:  # fmt: skip
-            machine = cls(world, programs, kernel)
+            machine = cls(world, programs, kernel, is_sealed)
             machine._configure()
             yield machine
 
@@ -188,9 +235,8 @@ class Machine:
 
     def _put_programs(self) -> None:
         programs = self.programs
-        self.put(PATH, programs.puppet)
-        self.put(DYNAMIC, programs.dynamic)
-        self.put(SERVED, programs.served)
+        for path, content in {} if self.is_sealed else programs.on_disk.items():
+            self.put(path, content)
         self.put(INJECTED, programs.injected, owner=USER)
 
     @property
