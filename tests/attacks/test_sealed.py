@@ -47,7 +47,7 @@ def sealed_id(sealed_machine: Machine) -> str:
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    sealed_machine.operate("workload", text)
+    sealed_machine.put_documents("workload", text)
     return SEALED_ID
 
 
