@@ -73,6 +73,7 @@ class Reason(StrEnum):
     PROOF_NONCE_TIME = "proof.nonce-of-another-time"
     PROOF_REPLAYED = "proof.replayed"
     PROOF_STORE_FULL = "proof.replay-store-full"
+    PROOF_STORE = "proof.replay-store-failed"
 
     REQUEST_NOT_HTTP = "request.not-http"
     REQUEST_NOT_JUDGED = "request.not-judged"

@@ -27,8 +27,9 @@ class ReplayStore(Protocol):
 class Seen:
     """A replay store in the memory of one process.
 
-    It forgets when the process ends: proofs of the last two minutes would be let in once more.
-    Full, it refuses. A clock that is set back refuses what may have been forgotten already.
+    It forgets when the process ends: proofs of the last two minutes would be let in once more
+    (`credential.seen_file` knows them still). Full, it refuses. A clock that is set back refuses
+    what may have been forgotten already.
     """
 
     most: int = MOST_PROOFS

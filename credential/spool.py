@@ -4,21 +4,21 @@ An SQLite file, which several processes of one server may share; a line that is 
 SIGKILL and a loss of power. It is bounded: when it is full, no request is let in.
 """
 
-import os
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from credential import use
 from credential.reasons import Reason, Refused
+from credential.sqlite_file import opened
 from credential.use import Use
 
 FORMAT = 1
 """Of the file (SQLite's `user_version`)."""
 MOST_LINES = 100_000
 """Some 100 MB; at ten requests a second, the verifier may be away for almost three hours."""
-BUSY_SECONDS = 10
-"""How long one process waits for another one's transaction."""
+
+_LINES = "CREATE TABLE lines (number INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL)"
+"""A number is never used again: what one process removes, another has not just written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +35,7 @@ class Spool:
 
     def __init__(self, path: Path, *, most: int = MOST_LINES) -> None:
         self._most = most
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._file = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-            self._file.execute(f"PRAGMA {pragma}")
-        [found] = self._file.execute("PRAGMA user_version").fetchone()
-        if found not in {0, FORMAT}:
-            self._file.close()
-            raise OSError(f"{path}: expected a spool of format {FORMAT}, found {found}")
-        # A number is never used again: what one process removes, another has not just written.
-        self._file.execute(
-            "CREATE TABLE IF NOT EXISTS lines"
-            " (number INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL)"
-        )
-        self._file.execute(f"PRAGMA user_version={FORMAT}")
+        self._file = opened(path, form=FORMAT, statements=(_LINES,))
 
     def close(self) -> None:
         """Close the file; what is in it stays."""

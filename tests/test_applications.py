@@ -45,7 +45,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", PAGE)
 
 
-GATE, INTROSPECTION, REPORT = blocks("toml")
+GATE, INTROSPECTION, REPORT, SEEN = blocks("toml")
 AIOHTTP_BEFORE, AIOHTTP, ASGI_BEFORE, ASGI = blocks("python")
 
 

@@ -14,6 +14,7 @@ Options, those that have to be there first:
     reached_at = "https://..."    where the verifier is, if its URL does not lead there
     url = "https://..."           this server's, as clients know it; default: the audience
     status = "lists"              or "introspection", or "unchecked"
+    seen = "seen.sqlite"          where proofs are remembered; default: in this process alone
     report = false                whether each line of the log goes to the verifier's ledger too
     spool = "uses.sqlite"         where lines wait for that
     name = "ledger"               of this relying party, for introspection and reports
@@ -32,6 +33,7 @@ from typing import Any, Literal
 from credential.keys import Keys
 from credential.reasons import Malformed
 from credential.requirements import Requirements
+from credential.seen_file import SeenFile
 from credential.servers.gate import Gate
 from credential.servers.introspection import Introspection
 from credential.servers.reports import Reports
@@ -67,11 +69,14 @@ def load_gate(path: str | Path, *, log: Callable[[str], object] | None = None) -
 def _gate(given: Options, base: Path, log: Callable[[str], object] | None) -> Gate:
     keys = Keys.read((base / given["keys"]).read_bytes(), trust_domain=given["trust_domain"])
     verifier = _verifier(given, base)
+    seen = SeenFile(base / given["seen"]) if "seen" in given else None
     return Gate(
         keys=keys,
         require=Requirements(**{name: given[name] for name in DEMANDS if name in given}),
         status=_status(given, verifier, keys),
         base_url=given.get("url"),
+        seen=seen,
+        nonces=seen.nonces if seen else None,
         reports=_reports(given, verifier, base),
         log=log,
     )
@@ -159,7 +164,7 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
     **dict.fromkeys(
         (
             "verifier", "trust_domain", "keys", "audience", "minimum", "ca", "reached_at", "url",
-            "spool", "name", "secret", "binding",
+            "seen", "spool", "name", "secret", "binding",
         ),
         _text,
     ),

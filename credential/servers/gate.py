@@ -31,8 +31,8 @@ from credential.use import Use
 from credential.wit import Claims
 
 _BUSY = {
-    Reason.PROOF_STORE_FULL, Reason.USE_SPOOL_FULL, Reason.USE_SPOOL, Reason.REQUEST_NOT_JUDGED,
-    Reason.INTROSPECTION_UNANSWERED,
+    Reason.PROOF_STORE_FULL, Reason.PROOF_STORE, Reason.USE_SPOOL_FULL, Reason.USE_SPOOL,
+    Reason.REQUEST_NOT_JUDGED, Reason.INTROSPECTION_UNANSWERED,
 }  # fmt: skip
 """Reasons that are this server's trouble and not the client's."""
 

@@ -2,29 +2,45 @@
 # ruff: noqa: ANN401 - messages of ASGI are of any type
 
 import asyncio
-from datetime import UTC, datetime
+import json
+import os
+import signal
+import sqlite3
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from credential import Malformed, Refused, crypto, use
+from credential import Caller, Malformed, Refused, Seen, crypto, use
 from credential.dpop import DPoP
+from credential.seen_file import SeenFile
 from credential.servers.aiohttp import guard
 from credential.servers.asgi import Guarded
+from credential.servers.configuration import load_gate
 from credential.servers.gate import Refusal
 from tests.credential.test_gate import admit, make_gate, request
 from tests.credential.world import (
     AUDIENCE,
+    KEYS,
     NONCES,
+    NOW,
     TOKEN,
     URL,
     USE_KEY,
     accept,
     keys,
+    make_dpop,
     make_proof,
+    make_token,
     parts_of,
     reasons,
     sign_payload,
@@ -133,3 +149,97 @@ async def test_a_websocket_at_an_aiohttp_server(upgrade: str) -> None:
         assert (answer.status, opened) == (403, [])
     [line] = lines
     assert use.read(line).reasons == ("request.not-http",)
+
+
+# A relying party with several processes, or with one after another
+
+
+@pytest.mark.attack(number=103, attacker=HEARER, asset=ACCESS)
+@pytest.mark.parametrize("kind", ["wpt", "dpop"])
+async def test_a_proof_replayed_to_the_next_process_of_a_server(tmp_path: Path, kind: str) -> None:
+    """Another worker, or the server after it was killed: the file knows what they have let in."""
+    (tmp_path / "keys.json").write_text(json.dumps(KEYS.to_jwks()))
+    path = tmp_path / "gate.toml"
+    path.write_text(
+        'verifier = "https://verifier.example.org"\ntrust_domain = "example.org"\n'
+        f'keys = "keys.json"\naudience = "{AUDIENCE}"\nminimum = "L2"\nstatus = "unchecked"\n'
+        'seen = "seen.sqlite"\n'
+    )
+    lines: list[str] = []
+    one, other = (load_gate(path, log=lines.append) for _ in range(2))
+    now = datetime.now(UTC).replace(microsecond=0)
+    token = make_token(issued=now, expires=now + timedelta(minutes=10))
+    asked = request(token, make_proof(token, now=now))
+    if kind == "dpop":
+        nonce = SeenFile(tmp_path / "seen.sqlite").nonces.at(now)
+        proof = make_dpop(token, now=now, nonce=nonce).proof
+        asked = request(headers=(("Authorization", f"DPoP {token}"), ("DPoP", proof)))
+    assert isinstance(await one.admit(asked), Caller)
+    for gate in (one, other, load_gate(path, log=lines.append)):
+        assert isinstance(await gate.admit(asked), Refusal)
+    assert [use.read(line).reasons for line in lines] == [(), *[("proof.replayed",)] * 3]
+
+
+@pytest.mark.attack(number=103, attacker=HEARER, asset=ACCESS)
+def test_a_proof_replayed_after_sigkill_or_in_a_forked_worker(tmp_path: Path) -> None:
+    path = tmp_path / "seen"
+    later = NOW + timedelta(seconds=90)
+    seen = SeenFile(path)
+    for proof, is_killed in (("a", True), ("b", False)):
+        child = os.fork()
+        if child == 0:
+            try:
+                is_new = seen.add(proof, now=NOW, until=later)
+                os.kill(os.getpid(), signal.SIGKILL if is_killed and is_new else signal.SIGTERM)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == (signal.SIGKILL if is_killed else signal.SIGTERM)
+        assert not seen.add(proof, now=NOW, until=later)
+    assert not SeenFile(path).add("a", now=NOW, until=later)
+    assert seen.add("c", now=NOW, until=later)
+
+
+def test_of_many_processes_one_lets_a_proof_in(tmp_path: Path) -> None:
+    stores = [SeenFile(tmp_path / "seen") for _ in range(4)]
+
+    def add(number: int) -> bool:
+        return stores[number % 4].add(f"{number // 4}", now=NOW, until=NOW + timedelta(seconds=9))
+
+    with ThreadPoolExecutor(4) as threads:
+        for numbers in (range(start, start + 4) for start in range(0, 80, 4)):
+            assert sum(threads.map(add, numbers)) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_the_file_says_what_the_memory_says(steps: list[tuple[int, int]]) -> None:
+    second = timedelta(seconds=1)
+    with TemporaryDirectory() as directory:
+        memory, file = Seen(), SeenFile(Path(directory) / "seen")
+        for now, end in steps:
+            told = {"now": NOW + now * second, "until": NOW + end * second}
+            assert file.add(str(end), **told) == memory.add(str(end), **told)
+        file.close()
+
+
+def test_a_file_that_is_full_or_broken_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "seen"
+    full = SeenFile(path, most=1)
+    until = NOW + timedelta(seconds=90)
+    assert full.add("a", now=NOW, until=until)
+    with pytest.raises(Refused) as refusal:
+        full.add("b", now=NOW, until=until)
+    assert reasons(refusal.value) == ["proof.replay-store-full"]
+    assert full.add("b", now=until, until=until + timedelta(seconds=1))
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE proofs")
+    other.close()
+    found, line = admit(request(), seen=full)
+    assert isinstance(found, Refusal)
+    assert (found.status, line.reasons) == (503, ("proof.replay-store-failed",))
+    (tmp_path / "junk").write_bytes(b"no file of SQLite's" * 100)
+    for junk in (tmp_path / "junk", tmp_path, tmp_path / "nowhere" / "seen"):
+        with pytest.raises((OSError, sqlite3.Error)):
+            SeenFile(junk)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
