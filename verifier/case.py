@@ -34,7 +34,7 @@ BOOT_POLICY = "boot-policy"
 KINDS = (WORKLOAD, REFERENCE, KERNEL_POLICY, BOOT_POLICY)
 """Kinds of policy documents."""
 
-TYPE = "procseal case 4"
+TYPE = "procseal case 5"
 SIGNED_TYPE = "procseal case signature 1"
 
 

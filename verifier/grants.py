@@ -102,10 +102,12 @@ def _is_granted(transaction: Transaction, process: ProcessRow, policy: Policy) -
     if workload is None:
         return False
     opened = transaction.grants(node=process.node, is_open=True)
+    core = CoreRecord.decode(process.core)
     try:
         decide(
             workload,
-            CoreRecord.decode(process.core).purpose,
+            core.purpose,
+            job=core.origin.job,
             approvals=tuple(row.approval for row in opened),
             now=datetime.fromtimestamp(transaction.now, UTC),
             what="",
@@ -124,6 +126,7 @@ def _record(transaction: Transaction, kind: Kind, row: GrantRow, **more: object)
         "audience": errand.audience,
         "scopes": list(errand.scopes),
         "context": list(errand.context),
+        "job": errand.job,
         **more,
     }
     transaction.append(Entry(kind=kind, subject=row.workload, body=body))

@@ -44,6 +44,8 @@ class Errand:
     """In order of the alphabet, each once."""
     context: tuple[str, ...]
     """As the process says it: `NAME=VALUE` each, ascending."""
+    job: str
+    """That it was launched for, as its attestor says; empty where it is no job's step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,9 @@ def _node_label(arguments: Arguments) -> int:
     return tell(arguments, _ask(arguments, "node_label", **given), "node", "labels", "revoked")
 
 
-_GRANT = ("grant", "state", "until", "workload", "node", "pid", "audience", "scopes", "context")
+_GRANT = (
+    "grant", "state", "until", "workload", "node", "pid", "audience", "scopes", "context", "job",
+)  # fmt: skip
 
 
 def _grant_list(arguments: Arguments) -> int:

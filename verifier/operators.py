@@ -576,6 +576,7 @@ def _grant_json(row: GrantRow) -> Json:
         "audience": errand.audience,
         "scopes": list(errand.scopes),
         "context": list(errand.context),
+        "job": errand.job,
         "asked": _time(row.asked),
         "until": _time(row.until),
     }

@@ -7,7 +7,7 @@ the parent is among the processes of the same evidence, known from an earlier on
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from evidence.process import LAUNCHED, NO_ORIGIN, CoreRecord
+from evidence.process import LAUNCHED, NO_ORIGIN, CoreRecord, Origin
 from verifier.policy import Workload
 from verifier.reasons import Finding, Reason, label
 from verifier.verdict import Accepted, Refused
@@ -46,10 +46,11 @@ def order_by_parents(outcomes: Sequence[Accepted | Refused]) -> tuple[Accepted |
     """Return the outcomes, each step after its parent, and refused where that has no credential.
 
     From the top down, so that whose parent is refused is refused, and whose parent that one is.
-    A parent that is itself new in this evidence has none yet.
+    A parent that is itself new in this evidence has none yet. No operator is asked for a step whose
+    parent has none.
     """
-    ordered = [one for one in outcomes if isinstance(one, Refused) or one.core.origin == NO_ORIGIN]
-    steps = [one for one in outcomes if isinstance(one, Accepted) and one.core.origin != NO_ORIGIN]
+    ordered = [one for one in outcomes if _origin_of(one) == NO_ORIGIN]
+    steps = [one for one in outcomes if _origin_of(one) != NO_ORIGIN]
     above = _parents(ordered)
     while above:
         below = [one for one in steps if _parent_of(one) in above]
@@ -64,12 +65,26 @@ def _parents(outcomes: Iterable[Accepted | Refused]) -> frozenset[tuple[bytes, s
     return frozenset((one.key_name, one.workload.id) for one in accepted)
 
 
-def _parent_of(step: Accepted) -> tuple[bytes, str]:
-    return step.core.origin.parent_key, step.core.origin.parent
+def _core_of(outcome: Accepted | Refused) -> CoreRecord | None:
+    """Return the record of a process that lacks nothing, or nothing but an approval."""
+    if isinstance(outcome, Accepted):
+        return outcome.core
+    return outcome.asking[0] if outcome.asking else None
 
 
-def _orphaned(step: Accepted) -> Refused:
-    core = step.core
+def _origin_of(outcome: Accepted | Refused) -> Origin:
+    core = _core_of(outcome)
+    return core.origin if core else NO_ORIGIN
+
+
+def _parent_of(step: Accepted | Refused) -> tuple[bytes, str]:
+    origin = _origin_of(step)
+    return origin.parent_key, origin.parent
+
+
+def _orphaned(step: Accepted | Refused) -> Refused:
+    core = _core_of(step)
+    assert core is not None, "it has an origin"
     finding = Finding(
         reason=Reason.PROCESS_PARENT_GONE,
         what=f"pid {core.pid} on {label(core.node)}, job {label(core.origin.job)}",

@@ -246,6 +246,7 @@ def _accept(  # noqa: PLR0913 - the parts of the decision
         granted = decide(
             workload,
             core.purpose,
+            job=core.origin.job,
             approvals=judge.node.approvals,
             now=judge.now,
             what=_named(core),

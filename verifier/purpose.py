@@ -60,18 +60,19 @@ def find_unallowed(workload: Workload, purpose: Purpose, *, what: str) -> Iterat
         yield Finding(reason=Reason.USE_CONTEXT, what=what, expected=expected, found=found)
 
 
-def decide(
+def decide(  # noqa: PLR0913 - each is of another origin
     workload: Workload,
     purpose: Purpose,
     *,
+    job: str,
     approvals: tuple[Approval, ...],
     now: datetime,
     what: str,
 ) -> Granted:
     """Return what is granted now; raise Rejected, or NotApproved where an operator may help.
 
-    `approvals` are the node's. An operator is asked only for what a request names, or where its
-    workload has nothing else.
+    `job` is the one that the process is a step of; `approvals` are the node's. An operator is asked
+    only for what a request names, or where its workload has nothing else.
     """
     findings = tuple(find_unallowed(workload, purpose, what=what))
     if findings:
@@ -89,7 +90,7 @@ def decide(
     asked = [one for one in fitting if one.needs_approval and _counts_now(one, now)]
     if not asked:
         raise _closed(fitting, now, what)
-    return _approved(workload, purpose, asked, approvals=approvals, now=now, what=what)
+    return _approved(workload, purpose, asked, job=job, approvals=approvals, now=now, what=what)
 
 
 def _fitting(workload: Workload, purpose: Purpose) -> list[Use]:
@@ -135,6 +136,7 @@ def _approved(  # noqa: PLR0913 - what `decide` knows
     purpose: Purpose,
     uses: list[Use],
     *,
+    job: str,
     approvals: tuple[Approval, ...],
     now: datetime,
     what: str,
@@ -150,6 +152,7 @@ def _approved(  # noqa: PLR0913 - what `decide` knows
         audience=uses[0].audience,
         scopes=tuple(sorted(scopes)),
         context=purpose.context,
+        job=job,
     )
     for one in approvals:
         end = datetime.fromtimestamp(one.until, UTC)
@@ -161,4 +164,5 @@ def _approved(  # noqa: PLR0913 - what `decide` knows
 
 
 def _words(errand: Errand) -> str:
-    return " ".join((errand.audience, *errand.scopes, *errand.context))
+    job = (f"for job {errand.job}",) if errand.job else ()
+    return " ".join((errand.audience, *errand.scopes, *errand.context, *job))

@@ -37,7 +37,7 @@ from verifier.mint import Random, Slot, Token
 from verifier.node import Approval, Canary, Checkpoint, Errand, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 7
+SCHEMA = 8
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"

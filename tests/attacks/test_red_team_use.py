@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,6 +46,11 @@ from tests.credential.world import (
     reasons,
     sign_payload,
 )
+from tests.running_verifier import Player, RunningVerifier
+from tests.simulated_node import SimulatedNode, SimulatedProcess
+from tests.verifier.test_origin import JOB, new_step, step_toml
+from verifier import Reason
+from verifier.case import WORKLOAD
 
 HEARER = "whoever hears a request"
 PROCESS = "the process itself"
@@ -243,3 +249,64 @@ def test_a_file_that_is_full_or_broken_lets_nobody_in(tmp_path: Path) -> None:
         with pytest.raises((OSError, sqlite3.Error)):
             SeenFile(junk)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# Approvals and jobs
+
+APPROVED = 'grant = "approval"\n'
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
+    running = RunningVerifier(tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def player(verifier: RunningVerifier) -> Player:
+    """A node whose signer, a step of the controller's, is to be approved each time."""
+    node = SimulatedNode()
+    verifier.trust(node)
+    verifier.operators.put(WORKLOAD, step_toml(node) + APPROVED)
+    player = Player(node, verifier.service)
+    player.enrol()
+    player.attest()
+    return player
+
+
+def start(player: Player, process: SimulatedProcess) -> bool:
+    """Start a process; say whether it has a credential."""
+    player.attest([process])
+    return process.key_name in player.tokens
+
+
+@pytest.mark.attack(number=115, attacker="the same user", asset="a build's signature")
+def test_115_an_approval_of_one_job_and_the_same_step_of_another(
+    verifier: RunningVerifier, player: Player
+) -> None:
+    controller = player.node.new_process()
+    assert start(player, controller)
+    assert not start(player, new_step(player.node, controller))
+    [waiting] = verifier.operators.grant_list()
+    assert waiting["job"] == JOB, "the operator sees what it is for"
+    verifier.operators.grant_approve(waiting["grant"], 900)
+    assert not start(player, new_step(player.node, controller, job="build-18"))
+    assert start(player, new_step(player.node, controller))
+    states = {one["job"]: one["state"] for one in verifier.operators.grant_list()}
+    assert states == {JOB: "open", "build-18": "waits"}
+
+
+@pytest.mark.attack(
+    number=115, attacker="another program of the same user", asset="the operators' attention"
+)
+def test_115_no_operator_is_asked_for_a_step_without_a_parent(
+    verifier: RunningVerifier, player: Player
+) -> None:
+    controller = player.node.new_process()
+    assert start(player, controller)
+    orphan = new_step(player.node, controller, parent_key=b"x" * 34)
+    outcomes = player.attest([orphan]).outcomes
+    [outcome] = [one for one in outcomes if one.key_name == orphan.key_name]
+    assert [one.reason for one in outcome.findings] == [Reason.PROCESS_PARENT_GONE]
+    assert verifier.operators.grant_list() == []

@@ -195,26 +195,27 @@ def workload_of(*uses: Use, **changes: Any) -> Workload:  # noqa: ANN401 - field
 def granted(
     uses: tuple[Use, ...], wanted: Purpose = ANY_PURPOSE, *approvals: Approval
 ) -> tuple[tuple[str, ...], tuple[str, ...], datetime | None, str]:
-    found = decide(workload_of(*uses), wanted, approvals=approvals, now=NOW, what="")
+    found = decide(workload_of(*uses), wanted, job="", approvals=approvals, now=NOW, what="")
     return found.audiences, found.scopes, found.until, found.approval
 
 
 def refusal(uses: tuple[Use, ...], wanted: Purpose = ANY_PURPOSE, *approvals: Approval) -> Reason:
     with pytest.raises(Rejected) as rejected:
-        decide(workload_of(*uses), wanted, approvals=approvals, now=NOW, what="")
+        decide(workload_of(*uses), wanted, job="", approvals=approvals, now=NOW, what="")
     [finding] = rejected.value.findings
     return finding.reason
 
 
-def approval(
+def approval(  # noqa: PLR0913 - each of its fields
     until: int = 600,
     *,
     workload: str = IDENTITY,
     audience: str = AUDIENCE,
     scopes: tuple[str, ...] = ("post",),
     context: tuple[str, ...] = (),
+    job: str = "",
 ) -> Approval:
-    errand = Errand(workload=workload, audience=audience, scopes=scopes, context=context)
+    errand = Errand(workload=workload, audience=audience, scopes=scopes, context=context, job=job)
     return Approval(id="0f" * 8, errand=errand, until=int(NOW.timestamp()) + until)
 
 
@@ -276,6 +277,8 @@ def test_a_token_ends_with_the_first_of_its_windows() -> None:
         pytest.param({"scopes": ()}, id="no scope"),
         pytest.param({"context": ("session=2",)}, id="another session"),
         pytest.param({"context": ()}, id="no session"),
+        pytest.param({"job": "build-18"}, id="another job"),
+        pytest.param({"job": ""}, id="no job"),
         pytest.param({"until": 0}, id="over"),
         pytest.param({"until": -1}, id="long over"),
     ],
@@ -283,8 +286,8 @@ def test_a_token_ends_with_the_first_of_its_windows() -> None:
 def test_118_an_approval_of_something_else(other: dict[str, Any]) -> None:
     needing = workload_of(use(scopes=("post", "read"), asks=True), context=("session",))
     wanted = purpose(AUDIENCE, ("post",), ("session=1",))
-    right: dict[str, Any] = {"context": ("session=1",)}
-    arguments: dict[str, Any] = {"now": NOW, "what": ""}
+    right: dict[str, Any] = {"context": ("session=1",), "job": "build-17"}
+    arguments: dict[str, Any] = {"now": NOW, "what": "", "job": "build-17"}
     found = decide(needing, wanted, approvals=(approval(**right),), **arguments)
     assert (found.audiences, found.scopes) == ((AUDIENCE,), ("post",))
     assert (found.until, found.approval) == (NOW + timedelta(minutes=10), "0f" * 8)
@@ -362,7 +365,7 @@ some_approvals = st.builds(
 def test_no_scope_is_granted_at_an_audience_whose_use_does_not_allow_it_now(
     uses: list[Use], wanted: Purpose, approvals: list[Approval]
 ) -> None:
-    arguments: dict[str, Any] = {"now": NOW, "what": ""}
+    arguments: dict[str, Any] = {"now": NOW, "what": "", "job": ""}
     try:
         found = decide(workload_of(*uses), wanted, approvals=tuple(approvals), **arguments)
     except Rejected:
