@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,8 +33,9 @@ LOOK_SECONDS = 30
 """How often the spool is looked at for what another process has left there."""
 MOST_RECEIPT_BYTES = 4096
 MOST_REFUSED_PER_HOUR = 1_000
-"""Refused requests that are reported: strangers fill neither the spool nor the ledger. The others
-are in this server's own log."""
+"""Refused requests that are reported, of those with a token of the verifier's and of those without
+each: strangers fill neither the spool nor the ledger, and keep no misused token's line out of them.
+The others are in this server's own log."""
 
 T = TypeVar("T")
 
@@ -52,7 +52,8 @@ class Reports:
         self._spool: Spool | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._added = asyncio.Event()
-        self._refused: tuple[datetime | None, int] = (None, 0)
+        self._refused: dict[bool, tuple[int, int]] = {}
+        """By whether they named a token: which hour, and how many in it."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -78,7 +79,7 @@ class Reports:
         spool = self._spool
         if spool is None:
             raise Refused.because(Reason.USE_SPOOL, "the gate is not open")
-        if not one.is_accepted and not self._has_room_for_refused(one.time):
+        if not one.is_accepted and not self._has_room_for_refused(one):
             return
         try:
             await self._in_thread(lambda: spool.add(one))
@@ -91,10 +92,11 @@ class Reports:
             return
         self._added.set()
 
-    def _has_room_for_refused(self, now: datetime) -> bool:
-        hour = now.replace(minute=0, second=0)
-        count = self._refused[1] + 1 if self._refused[0] == hour else 1
-        self._refused = hour, count
+    def _has_room_for_refused(self, one: Use) -> bool:
+        hour, names_token = int(one.time.timestamp()) // 3600, bool(one.subject)
+        then, count = self._refused.get(names_token, (hour, 0))
+        count = count + 1 if then == hour else 1
+        self._refused[names_token] = hour, count
         return count <= MOST_REFUSED_PER_HOUR
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

@@ -29,11 +29,13 @@ from credential.servers.asgi import Guarded
 from credential.servers.configuration import load_gate
 from credential.servers.gate import Refusal
 from tests.credential.test_gate import admit, make_gate, request
+from tests.credential.test_spool import Ledger, reporting, until
 from tests.credential.world import (
     AUDIENCE,
     KEYS,
     NONCES,
     NOW,
+    OTHER_KEY,
     TOKEN,
     URL,
     USE_KEY,
@@ -249,6 +251,24 @@ def test_a_file_that_is_full_or_broken_lets_nobody_in(tmp_path: Path) -> None:
         with pytest.raises((OSError, sqlite3.Error)):
             SeenFile(junk)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# What is written down of it
+
+
+@pytest.mark.attack(number=119, attacker="a stranger", asset="the ledger")
+async def test_119_strangers_keep_no_misused_token_out_of_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand requests without a token, and then one with somebody else's."""
+    monkeypatch.setattr("credential.servers.reports.MOST_REFUSED_PER_HOUR", 2)
+    ledger = Ledger()
+    async with reporting(ledger, tmp_path / "spool") as made:
+        gate = make_gate(lambda _line: None, reports=made)
+        for asked in (request(headers=()),) * 5 + (request(proof=make_proof(key=OTHER_KEY)),) * 5:
+            assert isinstance(await gate.admit(asked), Refusal)
+        found = await until(ledger, 4)
+    assert [bool(line.subject) for line in found] == [False, False, True, True]
 
 
 # Approvals and jobs
