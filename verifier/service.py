@@ -728,8 +728,8 @@ def _misses_canary(refusal: Malformed | Rejected) -> bool:
 def _bounded(transaction: Transaction, accepted: Accepted, occasion: Occasion) -> Occasion:
     """Have a step's token end with its parent's at the latest; raise Rejected where that has none.
 
-    The parent was settled before. Its token has half of its life left at least, and is renewed
-    before half of the step's is over.
+    The parent was settled before. Unless a window or an approval bounds its token, half of that
+    one's life is left at least, and it is renewed before half of the step's is over.
     """
     core = accepted.core
     if core.origin == NO_ORIGIN:
