@@ -35,6 +35,7 @@ DRAWERS: dict[str, set[str]] = {
     "verifier/http.py": {"aiohttp"},
     "verifier/listeners.py": {"aiohttp", "aiohttp_sse"},
     "verifier/keys.py": {"cryptography"},  # files of private keys; crypto.py judges signatures
+    "verifier/rows.py": {"sqlalchemy"},
     "verifier/store.py": {"sqlalchemy"},
 }
 """The file of a room that may import each of these too."""
@@ -68,7 +69,7 @@ SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands",
     "config", "consequences", "file_commands", "file_tools", "grants", "hints", "http", "init",
     "inventory", "keys", "ledger", "listeners", "mint", "operator_commands", "operators",
-    "reference_maker", "relying_parties", "server_commands", "service", "store",
+    "reference_maker", "relying_parties", "rows", "server_commands", "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""
 

@@ -11,7 +11,8 @@ from verifier.node import Checkpoint
 from verifier.policy import LEVELS, Policy
 from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected
-from verifier.store import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow, Transaction
+from verifier.rows import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow
+from verifier.store import Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 from verifier.whereabouts import has_labels
 

@@ -16,7 +16,8 @@ from verifier.node import Errand
 from verifier.policy import Policy
 from verifier.purpose import decide
 from verifier.reasons import Rejected
-from verifier.store import GrantRow, NodeRow, ProcessRow, Transaction
+from verifier.rows import GrantRow, NodeRow, ProcessRow
+from verifier.store import Transaction
 
 ID_BYTES = 8
 MOST_WAITING = 16

@@ -39,8 +39,7 @@ from verifier.policy import LEVELS, BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
 from verifier.relying_parties import secret_hash
-from verifier.service import SECRET_BYTES, Service, read_documents
-from verifier.store import (
+from verifier.rows import (
     ENROLLED,
     PENDING,
     REMOVED,
@@ -49,8 +48,9 @@ from verifier.store import (
     NodeRow,
     RelyingPartyRow,
     TokenRow,
-    Transaction,
 )
+from verifier.service import SECRET_BYTES, Service, read_documents
+from verifier.store import Transaction
 from verifier.verity import Verity
 from verifier.workload import read_workload
 

@@ -21,17 +21,9 @@ from verifier.consequences import revoke_all
 from verifier.ledger import Cause, Entry, Kind
 from verifier.mint import status_list_uri
 from verifier.policy import LEVELS
+from verifier.rows import REVOKED, SUSPENDED, VALID, RelyingPartyRow, TokenRow, UseRow
 from verifier.service import Service
-from verifier.store import (
-    LIST_ENTRIES,
-    REVOKED,
-    SUSPENDED,
-    VALID,
-    RelyingPartyRow,
-    TokenRow,
-    Transaction,
-    UseRow,
-)
+from verifier.store import LIST_ENTRIES, Transaction
 from verifier.workload import MOST_LIFETIME
 
 MISUSES = frozenset(

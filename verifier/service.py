@@ -70,7 +70,7 @@ from verifier.policy import Policy
 from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
 from verifier.replay import first_record_wanted
-from verifier.store import (
+from verifier.rows import (
     ENROLLED,
     PENDING,
     REMOVED,
@@ -78,10 +78,8 @@ from verifier.store import (
     ChallengeRow,
     EvidenceRow,
     NodeRow,
-    Stale,
-    Store,
-    Transaction,
 )
+from verifier.store import Stale, Store, Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 
 NONCE_BYTES = SECRET_BYTES = 32

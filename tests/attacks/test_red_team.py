@@ -32,7 +32,7 @@ from tests.simulated_node import SimulatedNode, private_key
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier.ledger import Kind
-from verifier.store import ENROLLED, PENDING
+from verifier.rows import ENROLLED, PENDING
 
 STRANGER = "a stranger on the network"
 SIBLING = "a process of the same user"

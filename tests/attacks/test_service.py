@@ -24,7 +24,7 @@ from verifier import Reason, Rejected, case, service
 from verifier.case import WORKLOAD
 from verifier.config import Misconfigured
 from verifier.ledger import Cause, Kind
-from verifier.store import PENDING
+from verifier.rows import PENDING
 
 NETWORK = "the network"
 BENCH = "somebody with another TPM"

@@ -16,7 +16,7 @@ from verifier import Reason, Rejected
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
 from verifier.operators import Unfit
-from verifier.store import ENROLLED, PENDING, REMOVED
+from verifier.rows import ENROLLED, PENDING, REMOVED
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.simulated_node import NOW
 from verifier.ledger import Entry, Kind
-from verifier.store import DocumentRow, ListPart, NodeRow, Stale, Store, UnknownSchema
+from verifier.rows import DocumentRow, ListPart, NodeRow
+from verifier.store import Stale, Store, UnknownSchema
 
 
 @pytest.fixture
