@@ -5,7 +5,6 @@ verifier is asked as relying parties ask it: introspection and the status list h
 node's drift comes last, since nothing but a reboot cures it.
 """
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -19,9 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from credential import Caller, local, wit, wpt
-from credential.servers.configuration import load_gate
-from credential.servers.gate import Refusal, Request
+from credential import local, wit, wpt
 from demo.world import INTERVAL_SECONDS, ISSUER, NODE, World
 from tests.attacks.machine import (
     ATTACHED_MODE,
@@ -216,44 +213,76 @@ def test_credential_verify_offline_and_by_introspection(
     assert check(puppet, "introspection", check.last) == (1, ["token.not-active"])
 
 
-async def test_a_real_processs_request_and_its_replay_are_in_the_ledger(
+RELYING_PARTY = """
+import asyncio, json, sys
+from credential import Caller
+from credential.servers.configuration import load_gate
+from credential.servers.gate import Request
+
+async def main():
+    gate = load_gate("gate.toml")
+    headers = tuple(map(tuple, json.loads(sys.stdin.readline())))
+    request = Request(method="POST", target="/post", headers=headers)
+    async with gate.open():
+        caller, refusal = [await gate.admit(request) for _ in range(2)]
+        assert isinstance(caller, Caller), caller
+        reasons = [one.reason for one in refusal.findings]
+        print(json.dumps([caller.id, caller.node, caller.jti, caller.use, reasons]), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+def test_a_real_processs_request_and_its_replay_are_in_the_ledger(
     scene: Scene, puppet: MachinePuppet, token: str, tmp_path: Path
 ) -> None:
     """A relying party as an operator describes it, which fetches lists and reports."""
     made = puppet.prove(AUDIENCE)
     assert isinstance(made, local.Proof)
-    home = scene.world.config.parent
-    (tmp_path / "keys.json").write_bytes(scene.party.door.request("GET", "/v1/keys")[1])
-    (tmp_path / "secret").write_text(scene.party.secret)
-    options = {
-        "verifier": ISSUER, "reached_at": f"https://127.0.0.1:{scene.world.verifier_port}",
-        "ca": str(home / "ca.pem"), "trust_domain": "example.org", "keys": "keys.json",
-        "audience": AUDIENCE, "minimum": "lab", "allow_lab": True, "report": True,
-        "spool": "uses.sqlite", "name": "ledger", "secret": "secret",
-    }  # fmt: skip
-    lines = [f"{name} = {json.dumps(value)}\n" for name, value in options.items()]
-    (tmp_path / "gate.toml").write_text("".join(lines))
-    gate = load_gate(tmp_path / "gate.toml")
-    headers = ((wit.HEADER, made.token), (wpt.HEADER, made.proof))
-    request = Request(method="POST", target="/post", headers=headers)
-    async with gate.open():
-        caller = await gate.admit(request)
-        refusal = await gate.admit(request)
-        assert isinstance(caller, Caller)
-        assert isinstance(refusal, Refusal)
-        uses: list[dict[str, Any]] = []
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(uses) < 2:
-                await asyncio.sleep(0.2)
-                uses = scene.world.operator("ledger", "uses", "--of", ID)
+    describe_gate(scene, tmp_path)
+    command = [sys.executable, "-c", RELYING_PARTY]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as party:
+        assert party.stdin is not None
+        assert party.stdout is not None
+        headers = [(wit.HEADER, made.token), (wpt.HEADER, made.proof)]
+        print(json.dumps(headers), file=party.stdin, flush=True)
+        *who, use, refused = json.loads(party.stdout.readline())
+        uses = World.wait(
+            lambda: both(scene.world.operator("ledger", "uses", "--of", ID)),
+            PATIENCE_SECONDS,
+            "both in the ledger",
+        )
+        party.stdin.close()
+    assert party.returncode == 0
     jti = wit.read_unverified(made.token).jti
     assert token
-    assert (caller.id, caller.node, caller.jti) == (ID, NODE, jti)
+    assert (who, refused) == ([ID, NODE, jti], ["proof.replayed"])
     assert [(one["verdict"], one["reasons"]) for one in uses] == [
-        ("accepted", []), ("refused", ["proof.replayed"]),
+        ("accepted", []), ("refused", refused),
     ]  # fmt: skip
-    assert uses[0]["id"] == caller.use
+    assert uses[0]["id"] == use
     assert {(one["jti"], one["node"], one["is_ours"]) for one in uses} == {(jti, NODE, True)}
+
+
+def both(uses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return uses if len(uses) > 1 else []
+
+
+def describe_gate(scene: Scene, directory: Path) -> None:
+    """Write what a relying party of the scene's audience needs."""
+    (directory / "keys.json").write_bytes(scene.party.door.request("GET", "/v1/keys")[1])
+    (directory / "secret").write_text(scene.party.secret)
+    options = {
+        "verifier": ISSUER, "reached_at": f"https://127.0.0.1:{scene.world.verifier_port}",
+        "ca": str(scene.world.config.parent / "ca.pem"), "trust_domain": "example.org",
+        "keys": "keys.json", "audience": AUDIENCE, "minimum": "lab", "allow_lab": True,
+        "report": True, "spool": "uses.sqlite", "name": "ledger", "secret": "secret",
+    }  # fmt: skip
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in options.items()]
+    (directory / "gate.toml").write_text("".join(lines))
 
 
 class CredentialVerify:
