@@ -7,13 +7,17 @@ to another TPM (`wrong-machine`).
 import asyncio
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import web
+
+from credential.servers.verifier import unending
 
 MOST_BYTES = 64 << 20
 CHANGES = "/v1/status-changes"
@@ -36,6 +40,7 @@ class Recorder:
     def __init__(self, *, target: str, certificate: Path, key: Path, ca: Path) -> None:
         self.exchanges: list[Exchange] = []
         self.port = 0
+        self._listeners: WeakSet[asyncio.Transport] = WeakSet()
         self._target = target
         self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server.load_cert_chain(certificate, key)
@@ -86,6 +91,8 @@ class Recorder:
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
+        for listener in self._listeners:
+            listener.abort()  # nobody would see to a farewell after this
         await self._runner.cleanup()
         await self._session.close()
 
@@ -107,8 +114,11 @@ class Recorder:
             kind = {"Content-Type": response.content_type}
             relayed = web.StreamResponse(status=response.status, headers=kind)
             await relayed.prepare(request)
-            async for chunk in response.content.iter_any():
-                await relayed.write(chunk)
+            if request.transport is not None:
+                self._listeners.add(request.transport)
+            with unending(response), suppress(ConnectionError):
+                async for chunk in response.content.iter_any():
+                    await relayed.write(chunk)
         return relayed
 
     async def _forward(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:

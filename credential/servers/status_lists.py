@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 
 from credential import status, wit
 from credential.keys import Keys
@@ -22,6 +22,7 @@ from credential.servers.verifier import (
     LONGEST_PAUSE,
     Verifier,
     session,
+    unending,
     utc_now,
     whole_body,
 )
@@ -115,17 +116,21 @@ class StatusLists:
                 ) as response:
                     response.raise_for_status()
                     pause = FIRST_PAUSE
-                    for uri in tuple(self._kept):
-                        await self._renew(uri)
-                    async for line in response.content:
-                        if line.startswith(b"data:"):
-                            await self._renew(line[5:].decode("latin-1").strip())
+                    with unending(response):
+                        await self._hear(response)
             except (TimeoutError, ClientError, OSError, ValueError) as error:
                 log.info("%s: not listening: %s: %s", url, type(error).__name__, error)
             except Exception:
                 log.exception("%s: not listening", url)  # such as the application's own `keys`
             await asyncio.sleep(pause.total_seconds())
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _hear(self, response: ClientResponse) -> None:
+        for uri in tuple(self._kept):
+            await self._renew(uri)
+        async for line in response.content:
+            if line.startswith(b"data:"):
+                await self._renew(line[5:].decode("latin-1").strip())
 
     async def _renew(self, uri: str) -> None:
         """Fetch a list anew, if it is one that is kept."""

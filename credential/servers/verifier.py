@@ -1,7 +1,8 @@
 """Where the verifier is, and who this relying party is to it."""
 
 import ssl
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -45,6 +46,20 @@ class Verifier:
 def session() -> ClientSession:
     """Return a session for questions to the verifier: no proxy, and little patience."""
     return ClientSession(timeout=ClientTimeout(total=FETCH_SECONDS), trust_env=False)
+
+
+@contextmanager
+def unending(response: ClientResponse) -> Iterator[ClientResponse]:
+    """Hang up at the end of the block on an answer that has none.
+
+    Closing it would wait for the other side's farewell (TLS close_notify), with nobody to see to
+    it where the loop ends.
+    """
+    try:
+        yield response
+    finally:
+        if response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.abort()
 
 
 async def whole_body(
