@@ -250,9 +250,12 @@ def _check_answer(opening: Opening, peer: Peer) -> None:
     if len(opening.packet.descriptors) != 1:
         found = f"{len(opening.packet.descriptors)} descriptors"
         raise refuse(Local.DESCRIPTOR_MISSING, peer.label, expected="one", found=found)
-    if opening.started is None:
-        return
-    started, look = opening.started, opening.look
+    if opening.started is not None:
+        _check_as_launched(opening.started, opening.look, peer)
+
+
+def _check_as_launched(started: Started, look: Look, peer: Peer) -> None:
+    """Refuse what is not what was launched, or could import what was not there then."""
     for wanted, seen in (
         (started.executable, look.executable.digest),
         (digest_of(started.modules), look.modules),
@@ -293,6 +296,8 @@ async def _meet(peer: Peer, services: Services, opening: Opening) -> Subject:
         look, glance = await services.strangers.run(partial(Looker.look, pins=opening.pins))
     if not is_same_process(opening.look, look):
         raise refuse(Local.PROCESS_CHANGED, peer.label)
+    if opening.started is not None:
+        _check_as_launched(opening.started, look, peer)
     try:
         user, _ = await services.strangers.run(partial(Looker.account, who=look.uids[1]))
     except NoAccount:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from attestor.modules import LASTS_SECONDS
 from credential import local, wit
 from tests.attacks.machine import (
     AUDIENCE,
@@ -113,6 +114,11 @@ def there(machine: Machine, path: str, data: bytes, *, owner: str = "root") -> I
         machine.run(f"rm {path}")
 
 
+def wait_for_a_new_listing() -> None:
+    """What a looker has found in a directory counts for a while."""
+    time.sleep(LASTS_SECONDS)
+
+
 PATHS = [f"/usr/lib/{one}" for one in ("python311.zip", "python3.11", "python3.11/lib-dynload")]
 
 
@@ -165,8 +171,11 @@ def test_063_a_script_of_his_own(lab: Machine) -> None:
 
 @pytest.mark.attack(number=64, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_064_a_poisoned_compiled_module(lab: Machine) -> None:
-    with there(lab, f"{CACHE}/plan.cpython-311.pyc", b"poison"), Agent(lab) as agent:
-        assert reasons(agent.asks()) == ["process.module-unknown"]
+    with there(lab, f"{CACHE}/plan.cpython-311.pyc", b"poison"):
+        wait_for_a_new_listing()
+        with Agent(lab) as agent:
+            assert reasons(agent.asks()) == ["process.module-unknown"]
+    wait_for_a_new_listing()
 
 
 @pytest.mark.attack(number=64, attacker=ROOT, asset=CREDENTIAL, bindings=[LAUNCHED_MODE])
@@ -180,6 +189,7 @@ def test_064_a_poisoned_compiled_module_that_comes_later(lab: Machine) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(1)
             assert agent.why_no_proof() == ["process.changed"]
+    wait_for_a_new_listing()
     with Agent(lab) as agent:
         granted(agent.asks())
 
@@ -211,8 +221,10 @@ def test_065_files_beside_the_script(lab: Machine) -> None:
     with ExitStack() as files:
         for name in names:
             files.enter_context(there(lab, f"{HOME}/bin/{name}", b"import os"))
+        wait_for_a_new_listing()
         with Agent(lab) as agent:
             assert reasons(agent.asks()) == ["process.module-unknown"] * len(names)
+    wait_for_a_new_listing()
 
 
 @pytest.mark.attack(number=65, attacker=ROOT, asset=IDENTITY, bindings=[LAUNCHED_MODE])
@@ -228,7 +240,9 @@ def test_065_an_interpreter_that_is_sent_elsewhere(lab: Machine) -> None:
 @pytest.mark.attack(number=65, attacker=ANYBODY, asset=IDENTITY, bindings=[LAUNCHED_MODE])
 def test_065_a_directory_that_others_may_write(lab: Machine) -> None:
     lab.run(f"chmod 777 {HOME}")
+    wait_for_a_new_listing()
     with Agent(lab) as agent:
         found = reasons(agent.asks())
     lab.run(f"chmod 755 {HOME}")
+    wait_for_a_new_listing()
     assert found == ["process.file-writable-by-others-than-root"]
