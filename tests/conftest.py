@@ -1,11 +1,12 @@
 """What tests of more than one room share: software TPMs and virtual machines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
+from tests.switches import switch_off, switched_on
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +22,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from tests.workers import ByMachine  # noqa: PLC0415 - where there are workers
 
     return ByMachine(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """Switch the machines of a worker's group off when it begins another."""
+    yield
+    if nextitem is None or not hasattr(item.config, "workerinput"):
+        return
+    from tests.workers import group_of  # noqa: PLC0415 - where there are workers
+
+    if group_of(item.nodeid) != group_of(nextitem.nodeid):
+        switch_off(item.config)
 
 
 @pytest.fixture(scope="session")
@@ -87,23 +102,29 @@ def boot_vm_measured(make_tpm: Callable[[], SoftwareTpm]) -> Callable[..., Virtu
 
 
 @pytest.fixture(scope="session")
-def vm_measured(boot_vm_measured: Callable[..., VirtualMachine]) -> Iterator[VirtualMachine]:
+def vm_measured(
+    request: pytest.FixtureRequest, boot_vm_measured: Callable[..., VirtualMachine]
+) -> Iterator[VirtualMachine]:
     """A machine booted through firmware, kernel 6.12, shared like the two below."""
-    with boot_vm_measured() as machine:
+    with switched_on(request.config, boot_vm_measured()) as machine:
         yield machine
 
 
 @pytest.fixture(scope="session")
-def vm_612(boot_vm: Callable[[str], VirtualMachine]) -> Iterator[VirtualMachine]:
+def vm_612(
+    request: pytest.FixtureRequest, boot_vm: Callable[[str], VirtualMachine]
+) -> Iterator[VirtualMachine]:
     """A machine with kernel 6.12, shared: leave nothing in it that another test can see."""
-    with boot_vm("6.12") as machine:
+    with switched_on(request.config, boot_vm("6.12")) as machine:
         yield machine
 
 
 @pytest.fixture(scope="session")
-def vm_61(boot_vm: Callable[[str], VirtualMachine]) -> Iterator[VirtualMachine]:
+def vm_61(
+    request: pytest.FixtureRequest, boot_vm: Callable[[str], VirtualMachine]
+) -> Iterator[VirtualMachine]:
     """A machine with kernel 6.1, shared in the same way."""
-    with boot_vm("6.1") as machine:
+    with switched_on(request.config, boot_vm("6.1")) as machine:
         yield machine
 
 

@@ -9,6 +9,7 @@ from demo.world import World
 from swtpm.kernels import DEFAULT
 from tests.attacks.machine import ATTACHED_MODE, CLOSED, Machine, MachinePuppet, Programs, Start
 from tests.kernels.choice import choose_to_live_in
+from tests.switches import switched_on
 
 
 @pytest.fixture(scope="session")
@@ -28,21 +29,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """A machine whose verifier accepts puppets; leave it as it was, and the node accepted."""
-    with Machine.boot(request.param, programs) as one:
+    booting = Machine.boot(request.param, programs)
+    with switched_on(request.config, booting) as one:
         yield one
 
 
 @pytest.fixture(scope="session")
 def closed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """One with such a kernel, booted through firmware."""
-    with Machine.boot(request.param, programs, firmware=True, append=CLOSED) as one:
+    booting = Machine.boot(request.param, programs, firmware=True, append=CLOSED)
+    with switched_on(request.config, booting) as one:
         yield one
 
 
 @pytest.fixture(scope="session")
 def sealed_machine(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Machine]:
     """One whose disk is read through dm-verity, and whose TPM SELinux gives to the attestor."""
-    with Machine.boot(request.param, programs, firmware=True, append=CLOSED, is_sealed=True) as one:
+    booting = Machine.boot(request.param, programs, firmware=True, append=CLOSED, is_sealed=True)
+    with switched_on(request.config, booting) as one:
         yield one
 
 
