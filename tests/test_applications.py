@@ -117,11 +117,12 @@ def site(tmp_path: Path, unused_tcp_port: int) -> Iterator[Site]:
     (directory / "ca.pem").write_bytes((home / "ca.pem").read_bytes())
     verifier = RunningVerifier(tmp_path, issuer=f"https://localhost:{unused_tcp_port}")
     verifier.time = datetime.now(UTC)
-    node = SimulatedNode()
+    node = SimulatedNode(needs_canary=True)  # or its level is lab
     verifier.trust(node)
     verifier.operators.put(BOOT_POLICY, node.boot_policy_toml())
     player = Player(node, verifier.service)
     player.enrol()
+    player.attest()
     process = node.new_process()
     player.attest([process])
     told = verifier.operators.relying_party_add("ledger", AUDIENCE)

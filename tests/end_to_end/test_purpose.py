@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from credential import Malformed, Refused, Requirements, Seen, check, local, wit
+from credential import Malformed, Refused, Seen, check, local, wit
 from demo.world import NODE, World
 from tests.attacks.machine import (
     AUDIENCE,
@@ -97,7 +97,10 @@ class Scene:
                 token,
                 proof.proof,
                 keys=self.party.keys,
-                require=Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True, **require),
+                audience=AUDIENCE,
+                minimum="lab",
+                allow_lab=True,
+                **require,
                 method="POST",
                 url=f"{AUDIENCE}/post",
                 now=datetime.now(UTC),
