@@ -65,18 +65,6 @@ def software_tpm(make_tpm: Callable[[], SoftwareTpm]) -> Iterator[SoftwareTpm]:
 
 
 @pytest.fixture(scope="session")
-def boot_vm(
-    make_tpm: Callable[[], SoftwareTpm],
-) -> Callable[[str], VirtualMachine]:
-    """Boot one machine more, with a new TPM; use it as a context manager."""
-
-    def boot(kernel: str) -> VirtualMachine:
-        return VirtualMachine.boot(tpm=make_tpm(), kernel=kernel)
-
-    return boot
-
-
-@pytest.fixture(scope="session")
 def boot_vm_measured(make_tpm: Callable[[], SoftwareTpm]) -> Callable[..., VirtualMachine]:
     """Boot one machine more, through firmware: (kernel, append=..., tpm=..., partition=...).
 
@@ -105,26 +93,8 @@ def boot_vm_measured(make_tpm: Callable[[], SoftwareTpm]) -> Callable[..., Virtu
 def vm_measured(
     request: pytest.FixtureRequest, boot_vm_measured: Callable[..., VirtualMachine]
 ) -> Iterator[VirtualMachine]:
-    """A machine booted through firmware, kernel 6.12, shared like the two below."""
+    """A machine booted through firmware, kernel 6.12, shared: leave nothing that others can see."""
     with switched_on(request.config, boot_vm_measured()) as machine:
-        yield machine
-
-
-@pytest.fixture(scope="session")
-def vm_612(
-    request: pytest.FixtureRequest, boot_vm: Callable[[str], VirtualMachine]
-) -> Iterator[VirtualMachine]:
-    """A machine with kernel 6.12, shared: leave nothing in it that another test can see."""
-    with switched_on(request.config, boot_vm("6.12")) as machine:
-        yield machine
-
-
-@pytest.fixture(scope="session")
-def vm_61(
-    request: pytest.FixtureRequest, boot_vm: Callable[[str], VirtualMachine]
-) -> Iterator[VirtualMachine]:
-    """A machine with kernel 6.1, shared in the same way."""
-    with switched_on(request.config, boot_vm("6.1")) as machine:
         yield machine
 
 

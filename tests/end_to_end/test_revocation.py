@@ -226,7 +226,7 @@ async def main():
     async with gate.open():
         caller, refusal = [await gate.admit(request) for _ in range(2)]
         assert isinstance(caller, Caller), caller
-        reasons = [one.reason for one in refusal.findings]
+        reasons = [one["reason"] for one in json.loads(refusal.body)["findings"]]
         print(json.dumps([caller.id, caller.node, caller.jti, caller.use, reasons]), flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
