@@ -7,7 +7,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -69,16 +69,23 @@ class StatusLists:
         self._clock = clock
         self._kept: dict[str, _Kept] = {}
         self._session: ClientSession | None = None
+        self._connecting = asyncio.Lock()
+        """Held by the listener while it asks for something."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold a session, and listen, until the end of the block."""
         async with session() as opened:
             self._session = opened
+            self._connecting = asyncio.Lock()
             listening = asyncio.create_task(self._listen(opened))
             try:
                 yield
             finally:
+                # A connection that is given up while it is made is left to the garbage collector.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FETCH_SECONDS):
+                        await self._connecting.acquire()
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
                 self._session = None
@@ -111,9 +118,11 @@ class StatusLists:
         patience = ClientTimeout(total=None, sock_connect=FETCH_SECONDS, sock_read=LISTEN_SECONDS)
         while True:
             try:
-                async with opened.get(
-                    url, ssl=self._verifier.tls, timeout=patience, allow_redirects=False
-                ) as response:
+                async with self._connecting:
+                    asked = await opened.get(
+                        url, ssl=self._verifier.tls, timeout=patience, allow_redirects=False
+                    )
+                async with asked as response:
                     response.raise_for_status()
                     pause = FIRST_PAUSE
                     with unending(response):
@@ -136,7 +145,7 @@ class StatusLists:
         """Fetch a list anew, if it is one that is kept."""
         kept, place = self._kept.get(uri), self._place.fullmatch(uri)
         if kept is not None and place is not None:
-            async with kept.fetching:
+            async with self._connecting, kept.fetching:
                 await self._fetch(self._verifier.at(place[1]), kept, self._clock())
 
     async def _fetch(self, url: str, kept: _Kept, now: datetime) -> None:
