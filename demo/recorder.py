@@ -17,7 +17,7 @@ from weakref import WeakSet
 import aiohttp
 from aiohttp import web
 
-from credential.servers.verifier import unending
+from credential.servers.verifier import hang_up, unending
 
 MOST_BYTES = 64 << 20
 CHANGES = "/v1/status-changes"
@@ -92,7 +92,7 @@ class Recorder:
 
     async def _stop(self) -> None:
         for listener in self._listeners:
-            listener.abort()  # nobody would see to a farewell after this
+            hang_up(listener)  # nobody would see to a farewell after this
         await self._runner.cleanup()
         await self._session.close()
 

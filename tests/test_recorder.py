@@ -1,5 +1,6 @@
 """The demo's listener in the middle: what it opens, it closes."""
 
+import asyncio
 import gc
 import socket
 import ssl
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from credential.servers.verifier import hang_up
 from demo.recorder import CHANGES, Recorder
 from tests.test_applications import Site
 from tests.test_applications import site as site  # noqa: PLC0414 - a fixture
@@ -40,3 +42,24 @@ def test_a_listener_leaves_no_connection_behind(
                     recording.close()
         gc.collect()
     assert [str(one.message) for one in told] == []
+
+
+async def test_hanging_up_on_a_connection_that_was_closed_twice(
+    site: Site, tmp_path: Path
+) -> None:
+    """As aiohttp closes one, when its request and its server end together."""
+    client = ssl.create_default_context(cafile=tmp_path / "home" / "ca.pem")
+    port = int(site.verifier.config.issuer.rpartition(":")[2])
+    ended = asyncio.Event()
+
+    class Ends(asyncio.Protocol):
+        def connection_lost(self, _: Exception | None) -> None:
+            ended.set()
+
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        Ends, "localhost", port, ssl=client
+    )
+    transport.close()
+    transport.close()
+    hang_up(transport)
+    await asyncio.wait_for(ended.wait(), timeout=10)

@@ -1,8 +1,9 @@
 """Where the verifier is, and who this relying party is to it."""
 
 import ssl
+from asyncio import Transport
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -59,7 +60,14 @@ def unending(response: ClientResponse) -> Iterator[ClientResponse]:
         yield response
     finally:
         if response.connection is not None and response.connection.transport is not None:
-            response.connection.transport.abort()
+            hang_up(response.connection.transport)
+
+
+def hang_up(transport: Transport) -> None:
+    """End a connection without a farewell, whatever became of it before."""
+    # asyncio's TLS (CPython 3.11) forgets what it would abort when it is closed for a second time.
+    with suppress(AttributeError):
+        transport.abort()
 
 
 async def whole_body(

@@ -5,13 +5,15 @@ then says into which registers that file went.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from evidence.ima import Record, read_measurement, read_records
-from swtpm import VirtualMachine, kernel_policy
+from swtpm import SoftwareTpm, VirtualMachine, kernel_policy
 from swtpm.kernels import Kernel
+from tests.switches import switched_on
 
 pytestmark = pytest.mark.vm
 
@@ -165,9 +167,12 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def machine(request: pytest.FixtureRequest, kernel: str) -> VirtualMachine:
-    machine: VirtualMachine = request.getfixturevalue(f"vm_{kernel.replace('.', '')}")
-    return machine
+def machine(
+    request: pytest.FixtureRequest, make_tpm: Callable[[], SoftwareTpm], kernel: str
+) -> Iterator[VirtualMachine]:
+    booted = VirtualMachine.boot(tpm=make_tpm(), kernel=kernel)
+    with switched_on(request.config, booted) as machine:
+        yield machine
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@
  *   leave                 a relative that shares this memory stays, the process becomes `sleep`
  *   sibling UID           a relative that shares this memory keeps root's ids, the process does not
  *   thread UID            the same with a thread
- *   flap FILE             a relative that shares this memory loads and unloads a program, for ever
+ *   flap FILE             a relative that shares this memory loads a program elsewhere, for ever
  *   another               have one thread more; say its id
  *   poke-other PID        change another process's text, with ptrace
  *   write-text PID        the same through /proc/PID/mem
@@ -231,9 +231,10 @@ static int map_file(const char *path)
 	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED ? -1 : 0;
 }
 
-/* Map a program's executable segments as its loader would, and return where; length: how much is
- * reserved. `first` is their protection before they become executable, or 0. */
-static char *load(const char *path, int first, size_t *length)
+/* Map a program's executable segments as its loader would, and return where: at `wish`, if it is
+ * not NULL and free. length: how much is reserved. `first` is their protection before they become
+ * executable, or 0. */
+static char *load(const char *path, int first, char *wish, size_t *length)
 {
 	static char text[65536];
 	int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -247,7 +248,7 @@ static char *load(const char *path, int first, size_t *length)
 		if (part[i].p_type == PT_LOAD && part[i].p_vaddr + part[i].p_memsz > end)
 			end = part[i].p_vaddr + part[i].p_memsz;
 	*length = (end + PAGE - 1) & ~(size_t)(PAGE - 1);
-	char *place = mmap(NULL, *length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *place = mmap(wish, *length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i < head->e_phnum && place != MAP_FAILED; i++) {
 		size_t in_page = part[i].p_vaddr % PAGE;
 		if (part[i].p_type != PT_LOAD || !(part[i].p_flags & PF_X))
@@ -265,7 +266,7 @@ static char *load(const char *path, int first, size_t *length)
 static int is_loaded(const char *path, int first)
 {
 	size_t length;
-	return load(path, first, &length) == MAP_FAILED ? -1 : 0;
+	return load(path, first, NULL, &length) == MAP_FAILED ? -1 : 0;
 }
 
 static char *text_page(void)
@@ -407,16 +408,22 @@ static int become_user(unsigned uid)
 	return (int)syscall(SYS_setresuid, uid, uid, uid);
 }
 
+/* Never at a place where it was before, so that no two moments are alike. */
 static int flap_for_ever(void *path)
 {
+	char *last = MAP_FAILED, *wish = (char *)(1UL << 44);
+	size_t last_length = 0;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		size_t length;
-		char *place = load(path, 0, &length);
-		usleep(3000);
-		if (place != MAP_FAILED)
-			munmap(place, length);
-		usleep(3000);
+		char *place = load(path, 0, wish, &length);
+		usleep(20000);
+		if (last != MAP_FAILED)
+			munmap(last, last_length);
+		last = place;
+		last_length = length;
+		wish += 1 << 24;
+		usleep(20000);
 	}
 	return 0;
 }
