@@ -44,9 +44,7 @@ def test_a_listener_leaves_no_connection_behind(
     assert [str(one.message) for one in told] == []
 
 
-async def test_hanging_up_on_a_connection_that_was_closed_twice(
-    site: Site, tmp_path: Path
-) -> None:
+async def test_hanging_up_on_a_connection_that_was_closed_twice(site: Site, tmp_path: Path) -> None:
     """As aiohttp closes one, when its request and its server end together."""
     client = ssl.create_default_context(cafile=tmp_path / "home" / "ca.pem")
     port = int(site.verifier.config.issuer.rpartition(":")[2])
