@@ -50,11 +50,11 @@ PURE = {
     "verifier": [
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
         "boot_policy_maker", "bounds", "canary", "check_log", "check_quote", "command_line",
-        "confinement", "crypto", "endorsement", "enrolment", "event_log", "explanation",
-        "file_signature", "instance", "kernel_policy", "layout", "levels", "modules", "node",
-        "origin", "places", "plain",
-        "policy", "posture", "process", "process_key", "purpose", "quote", "quoted_registers",
-        "reasons", "records", "reference", "replay", "tables", "verdict", "verity", "whereabouts",
+        "confinement", "core_record", "crypto", "endorsement", "enrolment", "event_log",
+        "explanation", "file_signature", "host", "instance", "kernel_policy", "launch", "layout",
+        "levels", "look", "mapped_files", "modules", "node", "origin", "places", "plain", "policy",
+        "posture", "process", "process_key", "purpose", "quote", "quoted_registers", "reasons",
+        "records", "reference", "replay", "selection", "tables", "verdict", "verity", "whereabouts",
         "window", "workload",
     ],
 }  # fmt: skip

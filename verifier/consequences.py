@@ -9,9 +9,9 @@ from verifier.ledger import Cause, Entry, Kind, findings_json
 from verifier.mint import Minted, Occasion, thumbprint_of
 from verifier.node import Checkpoint
 from verifier.policy import LEVELS, Policy
-from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected
 from verifier.rows import BootLogRow, ListPart, NodeRow, ProcessRow, TokenRow
+from verifier.selection import select_workload
 from verifier.store import Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 from verifier.whereabouts import has_labels

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 
 from evidence.posture import Presence
 from evidence.process import LAUNCHED, PEER_PROOFS, CoreRecord, Look
+from verifier.core_record import process_label
+from verifier.host import HostedProcess
 from verifier.policy import LEVELS, Workload
 from verifier.posture import Standing
+from verifier.reasons import Reason, reject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,32 @@ class Reached:
 
     level: str
     lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelledProcess:
+    """The evidence goes as far as the workload demands. Made by `verify_level` only."""
+
+    hosted: HostedProcess
+    reached: Reached
+
+
+def verify_level(hosted: HostedProcess) -> LevelledProcess:
+    """Return the process and its level; raise Rejected unless its workload is content with it."""
+    seen, host = hosted.seen, hosted.host
+    grounds = Grounds(
+        standing=host.standing,
+        core=seen.core,
+        look=seen.look,
+        workload=seen.workload,
+        presence=host.presences.get(seen.core.uid),
+    )
+    reached, minimum = reach(grounds), seen.workload.minimum
+    if LEVELS.index(reached.level) < LEVELS.index(minimum):
+        expected = f"{minimum} or more"
+        found = f"{reached.level}, for want of {'; '.join(reached.lacks)}"
+        raise reject(Reason.PROCESS_LEVEL, process_label(seen.core), expected=expected, found=found)
+    return LevelledProcess(hosted=hosted, reached=reached)
 
 
 def reach(grounds: Grounds) -> Reached:

@@ -11,21 +11,34 @@ from dataclasses import dataclass
 from evidence import Malformed, process_key, tpm
 from evidence.messages import NewProcess
 from evidence.process import CoreRecord
+from verifier.instance import AcceptedInstance
+from verifier.node import Node
 from verifier.quote import VerifiedQuote
 from verifier.reasons import Finding, Reason, Rejected, reject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedKey:
-    """The key was made by this TPM for this record. Made by `verify_process_key` only."""
+    """The key was made by this TPM, in this boot, for this record.
+
+    Made by `verify_process_key` and `recall_process_key` only.
+    """
 
     name: bytes
     core: CoreRecord
     """What the key was made for; whether the record is true is not said."""
+    accepted_for: str | None
+    """SPIFFE ID that it has been accepted for in this boot; None for a key that is new."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it came with this evidence."""
+        return self.accepted_for is None
 
 
-def verify_process_key(new: NewProcess, *, core: CoreRecord, quote: VerifiedQuote) -> CertifiedKey:
-    """Return the key; raise Rejected unless the AK certified it, in this boot, for `core`."""
+def verify_process_key(new: NewProcess, *, quote: VerifiedQuote) -> CertifiedKey:
+    """Return the key; raise Rejected unless the AK certified it, in this boot, for its record."""
+    core = CoreRecord.decode(new.core)
     public = tpm.Public.decode(new.public)
     creation_data = tpm.CreationData.decode(new.creation_data)
     attest, certified = _certified(new, quote)
@@ -39,7 +52,18 @@ def verify_process_key(new: NewProcess, *, core: CoreRecord, quote: VerifiedQuot
     )
     if findings:
         raise Rejected(findings)
-    return CertifiedKey(name=public.name(), core=core)
+    return CertifiedKey(name=public.name(), core=core, accepted_for=None)
+
+
+def recall_process_key(key_name: bytes, *, node: Node, instance: AcceptedInstance) -> CertifiedKey:
+    """Return a key that was accepted earlier; raise Rejected unless that still counts."""
+    remembered = node.known if instance.is_same else ()
+    known = next((one for one in remembered if one.key_name == key_name), None)
+    if known is None:
+        expected = "a key accepted under this boot and instance"
+        raise reject(Reason.PROCESS_UNKNOWN_KEY, key_name.hex(), expected=expected)
+    core = CoreRecord.decode(known.core)
+    return CertifiedKey(name=known.key_name, core=core, accepted_for=known.workload)
 
 
 def _certified(new: NewProcess, quote: VerifiedQuote) -> tuple[tpm.Attest, tpm.Creation]:

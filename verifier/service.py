@@ -67,7 +67,6 @@ from verifier.ledger import TOLD_BY_NODE, Cause, Entry, Kind, findings_json, ref
 from verifier.mint import Occasion, Random, mint
 from verifier.node import Errand
 from verifier.policy import Policy
-from verifier.process import select_workload
 from verifier.reasons import ClockSeen, Finding, Reason, Rejected, label, reject
 from verifier.replay import first_record_wanted
 from verifier.rows import (
@@ -79,6 +78,7 @@ from verifier.rows import (
     EvidenceRow,
     NodeRow,
 )
+from verifier.selection import select_workload
 from verifier.store import Stale, Store, Transaction
 from verifier.verdict import Accepted, NodeVerdict, Refused
 

@@ -23,8 +23,8 @@ from tests.simulated_agent import (
 from tests.simulated_node import SimulatedNode, SimulatedProcess, sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Accepted, Reason, Refused, Rejected
-from verifier.process import select_workload
 from verifier.reasons import MOST_FINDINGS
+from verifier.selection import select_workload
 from verifier.workload import read_workload
 
 USER = "an ordinary user of the node"

@@ -19,7 +19,7 @@ from tests.simulated_signer import SimulatedSigner, verity_record
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier import file_signature as judged
-from verifier.process import MOST_SIGNED
+from verifier.mapped_files import MOST_SIGNED
 from verifier.reasons import MOST_FINDINGS
 from verifier.workload import read_workload
 

@@ -16,9 +16,9 @@ from tests.simulated_node import (
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
-from verifier.process import select_workload
 from verifier.reasons import MOST_FINDINGS, Finding, capped, label
 from verifier.replay import EMPTY_ROOT, first_record_wanted, fold_root
+from verifier.selection import select_workload
 
 
 @pytest.fixture
