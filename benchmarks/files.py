@@ -10,7 +10,8 @@ from benchmarks.refusing import Group
 from evidence import tpm
 from evidence.ima import Record
 from tests.simulated_node import SimulatedNode
-from verifier.check_quote import QuoteFiles, check_quote
+from verifier.check_quote import check_quote
+from verifier.quote_files import QuoteFiles
 
 NONCE = b"n" * 32
 REGISTERS = (*range(10), 10)

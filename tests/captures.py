@@ -15,7 +15,8 @@ from evidence.ima import Measurement, Record, read_measurement, read_records
 from swtpm import kernel_policy
 from swtpm.capture import LIST
 from verifier.check_log import CheckedLog, check_log, log_hash_of
-from verifier.check_quote import CheckedQuote, QuoteFiles, check_quote
+from verifier.check_quote import CheckedQuote, check_quote
+from verifier.quote_files import QuoteFiles
 from verifier.reasons import Reason
 
 POLICY = b"/sysroot/etc/ima/ima-policy"

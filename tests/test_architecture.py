@@ -51,11 +51,12 @@ PURE = {
         "appraisal", "attestation_key", "boot", "boot_events", "boot_log", "boot_policy",
         "boot_policy_maker", "bounds", "canary", "check_log", "check_quote", "command_line",
         "confinement", "core_record", "crypto", "endorsement", "enrolment", "event_log",
-        "explanation", "file_signature", "host", "instance", "kernel_policy", "launch", "layout",
-        "levels", "look", "mapped_files", "modules", "node", "origin", "places", "plain", "policy",
-        "posture", "process", "process_key", "purpose", "quote", "quoted_registers", "reasons",
-        "records", "reference", "replay", "selection", "tables", "verdict", "verity", "whereabouts",
-        "window", "workload",
+        "explanation", "file_signature", "host", "inquiry", "instance", "kernel_policy", "launch",
+        "layout", "levels", "look", "mapped_files", "modules", "node", "origin", "places", "plain",
+        "policy", "posture", "process", "process_key", "purpose", "quote", "quote_files",
+        "quote_key", "quote_list", "quote_message", "quote_values", "quoted_registers", "reasons",
+        "records", "reference", "replay", "selection", "tables", "tolerance", "verdict", "verity",
+        "whereabouts", "window", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""

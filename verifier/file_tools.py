@@ -9,18 +9,11 @@ from typing import Any
 from evidence import Malformed
 from evidence.event_log import MOST_LOG_BYTES
 from verifier.check_log import CheckedLog, check_log, detail, log_hash_of
-from verifier.check_quote import (
-    MOST_NONCE_BYTES,
-    MOST_SMALL_BYTES,
-    CheckedQuote,
-    QuoteFiles,
-    check_quote,
-    read_policy,
-    read_registers,
-    tolerate,
-)
+from verifier.check_quote import CheckedQuote, check_quote
 from verifier.hints import next_step, next_step_for_files
+from verifier.quote_files import MOST_NONCE_BYTES, MOST_SMALL_BYTES, QuoteFiles, read_registers
 from verifier.reasons import Reason, Rejected, label
+from verifier.tolerance import read_policy, tolerate
 
 MOST_LIST_BYTES = 512 << 20
 """Some four million records."""

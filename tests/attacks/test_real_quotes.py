@@ -25,9 +25,11 @@ from tests.verifier.test_check_quote import (
     kernel,
     refusals,
 )
-from verifier.check_quote import QuoteFiles, check_quote, tolerate
+from verifier.check_quote import check_quote
+from verifier.quote_files import QuoteFiles
 from verifier.quoted_registers import digest_of
 from verifier.reasons import Reason
+from verifier.tolerance import tolerate
 
 pytss = pytest.importorskip("tpm2_pytss")
 

@@ -43,15 +43,17 @@ from verifier.case import (
 )
 from verifier.certificates import _pem
 from verifier.check_log import check_log
-from verifier.check_quote import REQUESTS, QuoteFiles, check_quote, read_policy, tolerate
+from verifier.check_quote import check_quote
 from verifier.endorsement import Trust, name_text, read_ek_certificate, verify_endorsement
 from verifier.enrolment import judge_enrolment
 from verifier.event_log import judge_event_log
 from verifier.file_signature import VERITY, verify_file_signature
 from verifier.node import Measured
 from verifier.policy import Policy
+from verifier.quote_files import QuoteFiles
 from verifier.reasons import Finding, Reason, Rejected
 from verifier.reference import encode_reference, read_reference, read_reference_value
+from verifier.tolerance import REQUESTS, read_policy, tolerate
 from verifier.verdict import Refused as RefusedProcess
 from verifier.verity import is_unchangeable
 from verifier.workload import read_workload

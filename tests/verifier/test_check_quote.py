@@ -37,21 +37,13 @@ from tests.simulated_node import (
 from tests.verifier.test_event_log import make_event
 from verifier import crypto
 from verifier.__main__ import main
-from verifier.check_quote import (
-    NOTED,
-    REQUESTS,
-    CheckedQuote,
-    QuoteFiles,
-    check_quote,
-    read_policy,
-    read_register,
-    read_registers,
-    tolerate,
-)
+from verifier.check_quote import CheckedQuote, check_quote
 from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.event_log import judge_event_log
+from verifier.quote_files import QuoteFiles, read_register, read_registers
 from verifier.quoted_registers import Register, digest_of, reset_value
 from verifier.reasons import Reason, Rejected
+from verifier.tolerance import NOTED, REQUESTS, read_policy, tolerate
 
 Out = pytest.CaptureFixture[str]
 NONCE = bytes(range(16))
