@@ -593,7 +593,9 @@ TARGETS = {
         run=read_enrolment, seeds=seeds.enrolments, refusals=(Malformed, Rejected), is_cbor=True
     ),
     "key": Target(run=read_key, seeds=seeds.public_keys),
-    "critical-data": Target(run=read_critical_data, seeds=seeds.critical_data),
+    "critical-data": Target(
+        run=read_critical_data, seeds=seeds.critical_data, most_bytes=MORE_BYTES
+    ),
     "file-signature": Target(
         run=read_file_signature, seeds=seeds.file_signatures, refusals=(Malformed, Rejected)
     ),
