@@ -11,6 +11,7 @@ from verifier.boot_events import Kind, command_line_of, event_label, kind_of
 from verifier.boot_log import demand_sound, judge_boot
 from verifier.boot_policy import encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
+from verifier.check_log import details
 from verifier.event_log import JudgedLog, judge_event_log
 from verifier.file_tools import misuse_of, read_bounded, read_text
 from verifier.ledger import findings_json
@@ -53,8 +54,9 @@ def check_event_log(path: Path, *, policy_path: Path | None, is_json: bool, is_q
 
 
 def _read_log(path: Path) -> EventLog:
+    data = read_bounded(path, MOST_LOG_BYTES)
     try:
-        return EventLog.decode(read_bounded(path, MOST_LOG_BYTES))
+        return EventLog.decode(data)
     except Malformed as malformed:
         raise Malformed(f"{path}: {malformed}; is this a boot event log?") from malformed
 
@@ -82,7 +84,7 @@ def event_log_json(log: EventLog, judged: JudgedLog, refusals: Iterable[Finding]
         "events": judged.events,
         "pcrs": pcrs,
         "secure_boot": judged.secure_boot,
-        "findings": findings_json([*refusals, *judged.notes]),
+        "findings": details([*refusals, *judged.notes]),
         "facts": _facts(log),
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import credential
 from evidence import Malformed
+from evidence.malformed import naming
 from verifier.case import Case, Exported, Outcome, judge, outcome_of
 from verifier.enrolment import ek_hash
 from verifier.explanation import Link, State, explain
@@ -46,11 +47,17 @@ class Rejudged:
     @classmethod
     def read(cls, path: Path, *, keys: Path | None) -> "Rejudged":
         """Judge the case in a file; raise Malformed where it is none, or of another verifier."""
-        exported = Exported.decode(read_bounded(path, MOST_CASE_BYTES))
+        data = read_bounded(path, MOST_CASE_BYTES)
+        try:
+            exported = Exported.decode(data)
+        except Malformed as malformed:
+            hint = "is this what `verifier ledger evidence` wrote?"
+            raise Malformed(f"{path}: {malformed}; {hint}") from malformed
         if keys is not None:
             _demand_signer(exported.signer, keys)
         try:
-            case, recorded = exported.open()
+            with naming(f"{path}"):
+                case, recorded = exported.open()
         except Rejected as rejected:
             raise misuse_of(path, rejected) from rejected
         decision = _decide(case)

@@ -15,7 +15,7 @@ from evidence import Malformed
 from evidence.certificate import Certificate
 from verifier import crypto
 from verifier.certificates import Folder, read_file, read_folder
-from verifier.check_log import detail
+from verifier.check_log import detail, details
 from verifier.endorsement import (
     Device,
     Endorsement,
@@ -72,9 +72,7 @@ class CheckedEk:
         """Return the answer for machines."""
         return {
             "verdict": self.verdict,
-            "findings": [
-                {"reason": str(one.reason), "detail": detail(one)} for one in self.findings
-            ],
+            "findings": details(self.findings),
             "manufacturer": self.device.manufacturer or None,
             "model": self.device.model or None,
             "version": self.device.version or None,

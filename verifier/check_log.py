@@ -8,7 +8,7 @@ quote nothing here is proven: anybody can write a list.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -62,9 +62,7 @@ class CheckedLog:
             "violations": self.violations,
             "templates": self.templates,
             "pcrs": self.pcrs,
-            "findings": [
-                {"reason": str(one.reason), "detail": detail(one)} for one in self.findings
-            ],
+            "findings": details(self.findings),
         }
 
 
@@ -73,6 +71,11 @@ def detail(finding: Finding) -> str:
     told = {"expected": finding.expected, "found": finding.found}
     rest = ", ".join(f"{name} {words}" for name, words in told.items() if words)
     return ": ".join(part for part in (finding.what, rest) if part)
+
+
+def details(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return findings for machines, as every tool for files has them."""
+    return [{"reason": str(one.reason), "detail": detail(one)} for one in findings]
 
 
 def log_hash_of(name: str) -> str | None:

@@ -8,7 +8,7 @@ tolerated (`verifier.tolerance`).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from verifier.check_log import detail
+from verifier.check_log import details
 from verifier.inquiry import CheckedList, Inquiry
 from verifier.quote_files import QuoteFiles
 from verifier.quote_key import verify_key, verify_signature
@@ -39,9 +39,7 @@ class CheckedQuote:
         """Return the answer for machines."""
         return {
             "verdict": "accepted" if self.is_accepted else "rejected",
-            "findings": [
-                {"reason": str(one.reason), "detail": detail(one)} for one in self.findings
-            ],
+            "findings": details(self.findings),
             "quote": dict(self.quote),
             "ima": None
             if self.ima is None

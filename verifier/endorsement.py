@@ -378,7 +378,7 @@ def _issuer(path: Path, issuer: Certificate, at: datetime) -> Iterator[Finding]:
         yield Finding(reason=Reason.EK_PATH_LENGTH, expected=expected, found=found)
     usages = issuer.extended_key_usage
     if usages is not None and EK_CERTIFICATE not in usages:
-        expected, found = f"extended key usage {EK_CERTIFICATE}, or any", label(", ".join(usages))
+        expected, found = f"extended key usage {EK_CERTIFICATE}, or none", label(", ".join(usages))
         yield Finding(reason=Reason.EK_ISSUER_USAGE, expected=expected, found=found)
     yield from _validity(issuer, at)
     yield from _extensions(issuer)

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from argparse import ArgumentTypeError
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -215,8 +216,12 @@ def _check_ek(arguments: Arguments) -> int:
 
 
 def _time(text: str) -> datetime:
-    """Return the time in an ISO date, UTC where it does not say; ValueError on anything else."""
-    time = datetime.fromisoformat(text)
+    """Return the time in an ISO date, UTC where it does not say; misuse on anything else."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        expected = "expected an ISO date, such as 2026-11-30 or 2026-11-30T12:00:00+01:00"
+        raise ArgumentTypeError(f"{expected}, got {text[:80]!r}") from error
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 

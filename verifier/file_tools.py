@@ -8,6 +8,7 @@ from typing import Any
 
 from evidence import Malformed
 from evidence.event_log import MOST_LOG_BYTES
+from evidence.malformed import naming
 from verifier.check_log import CheckedLog, check_log, detail, log_hash_of
 from verifier.check_quote import CheckedQuote, check_quote
 from verifier.hints import next_step, next_step_for_files
@@ -23,11 +24,9 @@ def check_measurement_list(
     path: Path, *, log_hash: str | None, is_ascii: bool, is_json: bool, is_quiet: bool
 ) -> bool:
     """Print what a measurement list says; return whether its template hashes are its data's."""
-    checked = check_log(
-        read_bounded(path, MOST_LIST_BYTES),
-        log_hash=log_hash or log_hash_of(path.name),
-        is_ascii=is_ascii,
-    )
+    data = read_bounded(path, MOST_LIST_BYTES)
+    with naming(f"{path}"):
+        checked = check_log(data, log_hash=log_hash or log_hash_of(path.name), is_ascii=is_ascii)
     if is_json:
         print(json.dumps(checked.answer(), indent=2))
         return checked.is_consistent

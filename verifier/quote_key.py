@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from evidence import Malformed, tpm
+from evidence.malformed import naming
 from verifier import crypto
 from verifier.attestation_key import (
     STRONG,
@@ -44,11 +45,13 @@ def verify_key(inquiry: Inquiry) -> SigningKey:
     encoded = inquiry.files.ak
     hashes = (tpm.ALG_SHA1, *STRONG)
     if encoded.lstrip()[: len(_PEM)] != _PEM:
-        ak = verify_public(tpm.Public.decode_sized(encoded), Reason.QUOTE_AK, hashes)
+        with naming("key"):
+            public = tpm.Public.decode_sized(encoded)
+        ak = verify_public(public, Reason.QUOTE_AK, hashes)
         return SigningKey(key=ak.key, schemes=(ak.scheme,), public=ak.public)
     key = crypto.pem_key(encoded)
     if key is None:
-        raise Malformed("expected the PEM of an RSA or ECC public key that a TPM may have")
+        raise Malformed("key: expected the PEM of an RSA or ECC public key that a TPM may have")
     found = f"PEM, {crypto.label_of(key)}"
     expected = "a public area, whose attributes say what the key signs"
     inquiry.settle(Finding(reason=Reason.QUOTE_AK_UNCHECKED, expected=expected, found=found))
@@ -59,10 +62,11 @@ def verify_key(inquiry: Inquiry) -> SigningKey:
 def verify_signature(inquiry: Inquiry, key: SigningKey) -> SignedMessage:
     """Return the message; raise Rejected unless the key has signed it, by its own scheme."""
     files = inquiry.files
-    signature = tpm.Signature.decode(files.signature)
+    with naming("signature"):
+        signature = tpm.Signature.decode(files.signature)
     if files.message[:4] != tpm.GENERATED.to_bytes(4, "big"):
-        found = files.message[:4].hex()
-        raise Malformed(f"expected a TPMS_ATTEST as message, which begins ff544347, got {found}")
+        found = files.message[:4].hex() or "nothing"
+        raise Malformed(f"message: expected a TPMS_ATTEST, which begins ff544347, got {found}")
     if scheme_of(signature) not in key.schemes:
         expected = ", ".join(scheme_label(one) for one in key.schemes)
         found = scheme_label(scheme_of(signature))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evidence import tpm
+from evidence.malformed import naming
 from verifier import crypto
 from verifier.inquiry import Inquiry
 from verifier.quote_key import SignedMessage, SigningKey, weak_sha1
@@ -42,7 +43,8 @@ class QuotedSelection:
 
 def verify_attest(inquiry: Inquiry, signed: SignedMessage) -> FreshQuote:
     """Return the quote; raise Rejected unless it is one, and for the nonce of the files."""
-    attest = tpm.Attest.decode(signed.message)
+    with naming("message"):
+        attest = tpm.Attest.decode(signed.message)
     if not isinstance(attest.attested, tpm.Quote):
         found = type(attest.attested).__name__.lower()
         raise reject(Reason.QUOTE_TYPE, expected="a quote", found=f"an attestation of {found}")

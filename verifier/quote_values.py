@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evidence.event_log import EventLog
+from evidence.malformed import naming
 from verifier.check_log import check_log
 from verifier.event_log import judge_event_log
 from verifier.inquiry import CheckedList, Inquiry
@@ -64,7 +65,8 @@ def _check_list(inquiry: Inquiry) -> frozenset[int]:
     files = inquiry.files
     if files.ima_log is None:
         return frozenset()
-    checked = check_log(files.ima_log, log_hash=files.log_hash)
+    with naming("measurement list"):
+        checked = check_log(files.ima_log, log_hash=files.log_hash)
     inquiry.ima = CheckedList(entries=checked.entries, violations=checked.violations, matched=None)
     inquiry.settle(*checked.findings)
     registers = (register for bank in checked.pcrs.values() for register in bank)
@@ -78,18 +80,22 @@ def _replay_event_log(inquiry: Inquiry, registers: Sequence[Register]) -> dict[R
     """
     if inquiry.files.event_log is None:
         return {}
-    judged = judge_event_log(EventLog.decode(inquiry.files.event_log))
+    with naming("event log"):
+        log = EventLog.decode(inquiry.files.event_log)
+    judged = judge_event_log(log)
     inquiry.settle(*judged.notes, *judged.refusals)
     extended = {
         (bank, number): value
         for bank, values in judged.registers.items()
         for number, value in values.items()
     }
-    numbers = {number for _, number in registers}
-    unquoted = sorted({number for _, number in extended} - numbers)
-    if not numbers.intersection(number for _, number in extended):
-        expected, found = "a register of the log in the quote", f"{sorted(numbers)}"
-        raise reject(Reason.EVENT_LOG_REPLAY, expected=expected, found=found)
+    told = {number for _, number in extended}
+    quoted = {number for bank, number in registers if bank in judged.registers}
+    unquoted = sorted(told - quoted)
+    if not told & quoted:
+        banks = ", ".join(judged.registers) or "no bank"
+        expected = f"a register of the log in the quote, in {banks}"
+        raise reject(Reason.EVENT_LOG_REPLAY, expected=expected, found=text_of(registers))
     if unquoted:
         found = f"events of {', '.join(map(str, unquoted))}, which nobody vouches for"
         inquiry.settle(

@@ -369,6 +369,14 @@ def test_misuse(arguments: list[str]) -> None:
     assert ended.value.code == MISUSED
 
 
+@pytest.mark.parametrize("time", ["yesterday", "1", "2026-02-30", "2026-1-1", ""])
+def test_a_time_that_is_no_iso_date(capsys: pytest.CaptureFixture[str], time: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check-ek", "x", "--roots", "y", "--at", time])
+    assert ended.value.code == MISUSED
+    assert "argument --at: expected an ISO date, such as 2026-" in capsys.readouterr().err
+
+
 def test_words_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-ek", *map(str, options(home))]) == YES
     said = capsys.readouterr().out

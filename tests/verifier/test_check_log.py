@@ -303,6 +303,8 @@ def test_exit_1_where_a_hash_does_not_match(log: Path, capsys: Out) -> None:
 def test_exit_2_where_there_is_no_list(log: Path, capsys: Out) -> None:
     log.write_bytes(b"no list")
     assert run(capsys, log) == (MISUSED, {})
+    assert main(["check-log", str(log)]) == MISUSED
+    assert capsys.readouterr().err.startswith(f"verifier: {log}: record 0: expected ")
     with pytest.raises(SystemExit) as misused:
         main(["check-log", str(log), "--log-hash", "md5"])
     assert misused.value.code == MISUSED

@@ -719,6 +719,28 @@ def test_events_of_registers_that_are_not_quoted() -> None:
     assert refusals(quoted.files(values={}, event_log=log)) == {Reason.EVENT_LOG_REPLAY}
 
 
+def test_an_event_log_of_a_bank_that_is_not_quoted() -> None:
+    """All values are given, so the quote is genuine: but nothing of the log is proven by it."""
+    quoted, log = quoted_boot((0, 4, 7))
+    quoted.values = {}
+    quoted.bank("sha384", numbers=(0, 4, 7))
+    assert not refusals(quoted.files())
+    (finding,) = check_quote(quoted.files(event_log=log)).findings
+    assert finding.reason is Reason.EVENT_LOG_REPLAY
+    assert finding.expected == "a register of the log in the quote, in sha1, sha256"
+    assert finding.found == "sha384:0, sha384:4, sha384:7"
+
+
+def test_events_of_a_register_that_is_quoted_in_another_bank_alone() -> None:
+    quoted, log = quoted_boot((0, 4))
+    unproven = check_quote(quoted.files(event_log=log)).findings
+    quoted.bank("sha384", numbers=(0, 4, 7))
+    checked = check_quote(quoted.files(event_log=log))
+    assert checked.is_accepted
+    assert checked.findings == unproven
+    assert "7" in unproven[0].found
+
+
 def test_a_log_that_no_firmware_wrote() -> None:
     quoted, _ = quoted_boot(range(8))
     log = boot_log()
@@ -923,15 +945,36 @@ def test_command_wants_a_nonce(folder: Folder, capsys: Out, nonce: str) -> None:
     assert "nonce" in captured.err
 
 
-@pytest.mark.parametrize("name", ["message", "signature", "ak", "ima_log"])
-def test_command_says_what_is_malformed(folder: Folder, capsys: Out, name: str) -> None:
-    folder.write(name, b"junk")
+@pytest.mark.parametrize("junk", [b"junk", b""], ids=["junk", "nothing"])
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("message", "message"),
+        ("signature", "signature"),
+        ("ak", "key"),
+        ("ima_log", "measurement list"),
+        ("event_log", "event log"),
+    ],
+)
+def test_command_says_what_is_malformed(
+    folder: Folder, capsys: Out, name: str, called: str, junk: bytes
+) -> None:
+    """Six files are given: which of them is it?"""
+    path = folder.write(name, junk)
+    folder.flags += ["--event-log", str(path)] if name == "event_log" else []
     assert folder.run("--json") == MISUSED
     captured = capsys.readouterr()
-    assert json.loads(captured.out)["verdict"] == "malformed"
-    assert captured.err.startswith("verifier: ")
+    answer = json.loads(captured.out)
+    assert answer["verdict"] == "malformed"
+    assert answer["findings"][0]["detail"].startswith(f"{called}: ")
+    assert captured.err.startswith(f"verifier: {called}: ")
+
+
+@pytest.mark.parametrize("name", ["message", "signature", "ak", "ima_log"])
+def test_command_reads_no_file_that_is_too_long(folder: Folder, capsys: Out, name: str) -> None:
     folder.write(name, bytes(1 << 17))
     assert folder.run() == MISUSED
+    assert "expected" in capsys.readouterr().err
 
 
 def test_command_without_a_file(folder: Folder) -> None:

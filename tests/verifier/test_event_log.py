@@ -428,15 +428,22 @@ def test_check_eventlog_refuses(tmp_path: Path, capsys: Out) -> None:
     path = write(tmp_path / "log", log_of(secure_boot(b"\1", of=b"other"), VERSION))
     assert main(["check-eventlog", path, "--json"]) == NO
     answer = json.loads(capsys.readouterr().out)
-    assert answer["findings"][0]["reason"] == Reason.EVENT_LOG_DIGEST
+    assert answer["findings"][0] == {
+        "reason": Reason.EVENT_LOG_DIGEST,
+        "detail": "event 0, type 0x80000001, register 7: expected the digest of its data",
+    }
     assert main(["check-eventlog", path, "--quiet"]) == NO
     assert f"refused  {Reason.EVENT_LOG_DIGEST}" in capsys.readouterr().out
 
 
 def test_check_eventlog_of_no_log(tmp_path: Path, capsys: Out) -> None:
+    path = tmp_path / "log"
     for junk in (b"", b"junk", bytes(MOST_LOG_BYTES + 1)):
-        (tmp_path / "log").write_bytes(junk)
-        assert main(["check-eventlog", str(tmp_path / "log"), "--json"]) == MISUSED
+        path.write_bytes(junk)
+        assert main(["check-eventlog", str(path), "--json"]) == MISUSED
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith(f"verifier: {path}: expected ")
     assert main(["check-eventlog", str(tmp_path / "nowhere")]) == UNKNOWN
     assert capsys.readouterr().out == ""
 
@@ -470,9 +477,9 @@ def test_a_real_log(name: str, check: Callable[[str], tuple[int, Any]]) -> None:
     assert answer["secure_boot"] is SECURE_BOOT[row["secureboot"]]
     told = {finding["reason"]: finding for finding in answer["findings"]}
     lacking = [bank for bank, it in row["pcrs"].items() if not isinstance(it, dict)]
-    found = [one["what"] for one in answer["findings"] if "bank-incomplete" in one["reason"]]
-    assert found == lacking
-    again = told.get(Reason.EVENT_LOG_SEPARATOR_AGAIN, {"what": ""})["what"]
+    found = [one["detail"] for one in answer["findings"] if "bank-incomplete" in one["reason"]]
+    assert [one.partition(":")[0] for one in found] == lacking
+    again = told.get(Reason.EVENT_LOG_SEPARATOR_AGAIN, {"detail": ""})["detail"]
     assert again.removeprefix("register ") == ", ".join(map(str, row["dup_separators"]))
 
 

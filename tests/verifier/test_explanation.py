@@ -160,3 +160,17 @@ def test_a_nodes_words_cannot_paint_the_terminal(
     running.close()
     assert main(["explain", str(path)]) == NO
     assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["explain", "appraise"])
+@pytest.mark.parametrize("junk", [b"", b"junk", b"{}"], ids=["nothing", "junk", "JSON"])
+def test_a_file_that_is_no_case(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], junk: bytes, command: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(junk)
+    assert main([command, str(path), "--json"]) == MISUSED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"verifier: {path}: ")
+    assert "is this what `verifier ledger evidence` wrote?" in captured.err
