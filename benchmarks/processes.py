@@ -112,7 +112,15 @@ def _unknown_files(new: NewProcess) -> NewProcess:
 
 
 EMPTY = Body(
-    boot="", kernel="", instances=(), canaries=(), posture=POSTURE, presences=(), new=(), known=()
+    boot="",
+    kernel="",
+    instances=(),
+    hand_overs=(),
+    canaries=(),
+    posture=POSTURE,
+    presences=(),
+    new=(),
+    known=(),
 )
 
 
