@@ -14,8 +14,8 @@ from benchmarks.refusing import Group
 from evidence.file_signature import OVER_DIGEST, FileSignature
 from evidence.ima import SHA1_BYTES, Record, encode_values
 from tests.simulated_node import KERNEL_POLICY, make_record, private_key, record_of, sha256
-from verifier import crypto
 from verifier.check_log import check_log
+from verifier.crypto import file_keys
 from verifier.policy import FileKey, ReferenceSet, Signer
 
 Make = Callable[[int], Record]
@@ -240,8 +240,8 @@ def _signer(name: str, key: ec.EllipticCurvePrivateKey) -> Signer:
     pem = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    spki = crypto.file_key(pem.decode())
-    file_key = FileKey(spki=spki, key_id=crypto.file_key_id(spki))
+    spki = file_keys.file_key(pem.decode())
+    file_key = FileKey(spki=spki, key_id=file_keys.file_key_id(spki))
     return Signer(name=name, keys=(file_key,), paths=("usr/",), revoked=frozenset())
 
 

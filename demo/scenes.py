@@ -33,7 +33,7 @@ from evidence.messages import Body, Evidence, Result, SignedMessage
 from evidence.tpm import Public
 from swtpm import Failed
 from swtpm.programs import BUILD
-from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 
 UNIT = "payments.service"
 ARGUMENTS = f"-i {PAYMENTS} -a {LEDGER} -c /etc/procseal/ca.pem"

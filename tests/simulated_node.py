@@ -72,9 +72,9 @@ from evidence.process import (
 )
 from evidence.process import Mapping as MappedRange
 from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
-from verifier import crypto
 from verifier.boot_policy import encode_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
+from verifier.crypto import activation
 from verifier.node import Known, Node
 from verifier.policy import Policy, ReferenceSet, build_policy
 from verifier.reasons import ClockSeen
@@ -443,10 +443,10 @@ class SimulatedTpm:
         seed = self._open_seed(encrypted_secret)
         size = int.from_bytes(id_object[:2])
         integrity, identity = id_object[2 : 2 + size], id_object[2 + size :]
-        key = crypto.kdf_a(seed, b"INTEGRITY", b"", b"", bits=256)
+        key = activation.kdf_a(seed, b"INTEGRITY", b"", b"", bits=256)
         if not hmac.compare_digest(integrity, hmac.digest(key, identity + name, "sha256")):
             raise ValueError("TPM_RC_INTEGRITY")
-        storage_key = crypto.kdf_a(seed, b"STORAGE", name, b"", bits=128)
+        storage_key = activation.kdf_a(seed, b"STORAGE", name, b"", bits=128)
         opened = _open_cfb(storage_key, identity)
         return opened[2 : 2 + int.from_bytes(opened[:2])]
 
@@ -459,7 +459,7 @@ class SimulatedTpm:
             int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()
         )
         z = self.ek_key.exchange(ec.ECDH(), numbers.public_key())
-        return crypto.kdf_e(z, b"IDENTITY", x, _point(self.ek_key)[0])
+        return activation.kdf_e(z, b"IDENTITY", x, _point(self.ek_key)[0])
 
 
 def _open_cfb(key: bytes, data: bytes) -> bytes:

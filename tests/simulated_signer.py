@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from evidence.file_signature import OVER_DIGEST, FileSignature
 from evidence.ima import Record
 from tests.simulated_node import record_of
-from verifier import crypto
+from verifier.crypto import file_keys
 from verifier.policy import Signer
 from verifier.reference import read_signer
 
@@ -83,7 +83,7 @@ class SimulatedSigner:
         is_verity: bool = False,
     ) -> bytes:
         """Return security.ima of a file with this digest."""
-        key_id = crypto.file_key_id(crypto.file_key(self.pem))
+        key_id = file_keys.file_key_id(file_keys.file_key(self.pem))
         unsigned = FileSignature(
             is_verity=is_verity, version=version, algorithm=algorithm, key_id=key_id, signature=b"?"
         )

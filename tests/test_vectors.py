@@ -36,7 +36,7 @@ JUDGED = {
     "trustee/az-*": "tests/verifier/test_check_quote.py",
     "keylime/quotes/*": "tests/verifier/test_check_quote.py",
     "keylime/tpm2-tools-files/*": "tests/verifier/test_check_quote.py",
-    "keylime/makecredential_kat.json": "tests/verifier/test_crypto.py",
+    "keylime/makecredential_kat.json": "tests/verifier/crypto/test_activation.py",
     "rust-keylime/test-quote.txt": "tests/verifier/test_check_quote.py",
     "veraison/tpm-enacttrust/basic.*": "tests/verifier/test_check_quote.py",
     "veraison/parsec-tpm/evidence.cbor": "tests/verifier/test_check_quote.py",

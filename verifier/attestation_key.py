@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evidence import tpm
-from verifier import crypto
+from verifier.crypto import flaw, tpm_keys
 from verifier.reasons import Finding, Reason, Rejected
 
 NEEDED = tpm.FIXED_TPM | tpm.FIXED_PARENT | tpm.SENSITIVE_DATA_ORIGIN | tpm.RESTRICTED | tpm.SIGN
@@ -26,7 +26,7 @@ class AttestationKey:
     """A restricted signing key with one scheme. Made by `verify_public` only."""
 
     public: tpm.Public
-    key: crypto.PublicKey
+    key: tpm_keys.PublicKey
     name: bytes
     qualified_name: bytes
     """As a primary under endorsement, which a node's is."""
@@ -42,7 +42,7 @@ class AttestationKey:
 
     def has_signed(self, data: bytes, signature: tpm.Signature) -> bool:
         """Say whether the signature over `data` is the key's, by the key's one scheme."""
-        return self.is_of_scheme(signature) and crypto.is_signed(self.key, signature, data)
+        return self.is_of_scheme(signature) and tpm_keys.is_signed(self.key, signature, data)
 
 
 def scheme_of(signature: tpm.Signature) -> tpm.Scheme:
@@ -76,13 +76,13 @@ def verify_public(
     public: tpm.Public, reason: Reason, hashes: tuple[int, ...] = STRONG
 ) -> AttestationKey:
     """Return the key; raise Rejected unless it signs what its TPM made, by one of these hashes."""
-    key = crypto.public_key(public)
+    key = tpm_keys.public_key(public)
     findings = tuple(_misfits(public, reason, hashes))
     if key is None:
         expected = "RSA of 2048, 3072 or 4096 bits, ECC P-256, P-384 or P-521"
         found = f"type {public.type:#x}, size {public.size}"
         findings += (Finding(reason=reason, what="key", expected=expected, found=found),)
-    elif crypto.is_flawed(key):
+    elif flaw.is_flawed(key):
         findings += (_flaw(reason),)
     if key is None or findings:
         raise Rejected(findings)
@@ -92,9 +92,9 @@ def verify_public(
     )
 
 
-def verify_sound(key: crypto.PublicKey, reason: Reason) -> crypto.PublicKey:
+def verify_sound(key: tpm_keys.PublicKey, reason: Reason) -> tpm_keys.PublicKey:
     """Return a key that has no attributes; raise Rejected where others can compute its secret."""
-    if crypto.is_flawed(key):
+    if flaw.is_flawed(key):
         raise Rejected([_flaw(reason)])
     return key
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from evidence import Malformed
 from evidence.certificate import Certificate
-from verifier import crypto
 from verifier.certificates import Folder, read_file, read_folder
 from verifier.check_log import detail, details
+from verifier.crypto import certified_keys
 from verifier.endorsement import (
     Device,
     Endorsement,
@@ -118,7 +118,7 @@ def check_ek(
             device=NOTHING,
             ek_hash="",
         )
-    spki = crypto.certified_spki(leaf.spki)
+    spki = certified_keys.certified_spki(leaf.spki)
     findings: tuple[Finding, ...]
     try:
         findings = _accepted(verify_endorsement(leaf, trust=trust, at=at))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evidence.process import BINDINGS, IN_RECORD, LAUNCHED, PEER_PROOFS, CoreRecord
-from verifier import crypto
+from verifier.crypto import p256
 from verifier.instance import AcceptedInstance
 from verifier.origin import find_unsound_origin
 from verifier.policy import SHA256_BYTES
@@ -91,6 +91,6 @@ def _launch(core: CoreRecord, what: str) -> Iterator[Finding]:
 
 def _use_key(core: CoreRecord, what: str) -> Iterator[Finding]:
     is_not_made_yet = core.proof_key == "tpm" and not core.use_key
-    if not is_not_made_yet and not crypto.is_uncompressed_p256(core.use_key):
+    if not is_not_made_yet and not p256.is_uncompressed_p256(core.use_key):
         expected = "use key: an uncompressed point of P-256"
         yield Finding(reason=Reason.MALFORMED_PROCESS, what=what, expected=expected)

@@ -27,7 +27,7 @@ from evidence.certificate import (
     Name,
     is_attribute_certificate,
 )
-from verifier import crypto
+from verifier.crypto import certified_keys
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject
 
 EK_CERTIFICATE = "2.23.133.8.1"
@@ -117,7 +117,7 @@ class Endorsement:
     """A manufacturer's word for an EK that holds. Made by `verify_endorsement` only."""
 
     spki: bytes
-    """The EK's SubjectPublicKeyInfo, DER, as `crypto.spki` makes it of the public area."""
+    """The EK's SubjectPublicKeyInfo, DER, as `tpm_keys.spki` makes it of the public area."""
     device: Device
     chain: tuple[Certificate, ...]
     """From the EK's certificate to the root's."""
@@ -148,7 +148,7 @@ def verify_endorsement(leaf: Certificate, *, trust: Trust, at: datetime) -> Endo
 
     What costs no signature is judged first.
     """
-    spki = crypto.certified_spki(leaf.spki)
+    spki = certified_keys.certified_spki(leaf.spki)
     findings = [
         *_usage(leaf),
         *_manufacturer(leaf),
@@ -207,7 +207,7 @@ def _key(spki: bytes | None) -> Iterator[Finding]:
     if spki is None:
         expected = "an RSA key of 2048 to 8192 bits, or one on P-256, P-384 or P-521"
         yield Finding(reason=Reason.EK_KEY, expected=expected)
-    elif crypto.is_factorable(spki):
+    elif certified_keys.is_factorable(spki):
         expected = "a key without the mark of CVE-2017-15361 (ROCA)"
         yield Finding(reason=Reason.EK_KEY_FACTORABLE, expected=expected)
 
@@ -217,9 +217,9 @@ def _notes(leaf: Certificate) -> Iterator[Finding]:
     if usage is not None and not usage & {KEY_ENCIPHERMENT, KEY_AGREEMENT}:
         expected, found = "a key for encryption", "one for signatures, as attestation keys are"
         yield Finding(reason=Reason.EK_SIGNER, expected=expected, found=found)
-    if crypto.is_for_oaep_only(leaf.spki):
+    if certified_keys.is_for_oaep_only(leaf.spki):
         expected = "the algorithm rsaEncryption"
-        yield Finding(reason=Reason.EK_OAEP, expected=expected, found=crypto.RSAES_OAEP)
+        yield Finding(reason=Reason.EK_OAEP, expected=expected, found=certified_keys.RSAES_OAEP)
     number = device_of(leaf).manufacturer
     if not manufacturer_name(number):
         expected = "a manufacturer of the TCG's registry"
@@ -259,11 +259,11 @@ def _extensions(one: Certificate) -> Iterator[Finding]:
 
 
 def _signature_algorithm(one: Certificate, trust: Trust) -> Iterator[Finding]:
-    if one.algorithm not in crypto.SIGNATURE_ALGORITHMS or one.parameters:
+    if one.algorithm not in certified_keys.SIGNATURE_ALGORITHMS or one.parameters:
         what, found = name_text(one.subject), label(one.algorithm)
         expected = "RSA PKCS #1 v1.5 or ECDSA, with SHA-256, SHA-384 or SHA-512"
         yield Finding(reason=Reason.EK_ALGORITHM, what=what, expected=expected, found=found)
-    elif one.algorithm == crypto.SHA1_WITH_RSA and not trust.allow_sha1:
+    elif one.algorithm == certified_keys.SHA1_WITH_RSA and not trust.allow_sha1:
         what, expected, found = name_text(one.subject), "SHA-256 or longer", "SHA-1"
         yield Finding(reason=Reason.EK_SHA1, what=what, expected=expected, found=found)
 
@@ -386,7 +386,7 @@ def _issuer(path: Path, issuer: Certificate, at: datetime) -> Iterator[Finding]:
 
 
 def _signature(child: Certificate, issuer: Certificate) -> Iterator[Finding]:
-    if not crypto.is_certificate_signature(
+    if not certified_keys.is_certificate_signature(
         issuer.spki, child.algorithm, child.signature, child.tbs
     ):
         what, expected = name_text(child.subject), f"a signature by {name_text(issuer.subject)}"

@@ -14,8 +14,8 @@ from datetime import datetime
 from evidence import Malformed, tpm
 from evidence.certificate import Certificate
 from evidence.messages import ActivationAnswer, Enrol, activation_text
-from verifier import crypto
 from verifier.attestation_key import verify_ak
+from verifier.crypto import certified_keys, tpm_keys
 from verifier.endorsement import Trust, read_ek_certificate, verify_endorsement
 from verifier.node import Node
 from verifier.reasons import Finding, Reason, Rejected, label, reject
@@ -82,7 +82,7 @@ def verify_ek(public: tpm.Public) -> bytes:
         exponent=0,
         unique=public.unique,
     )
-    spki = crypto.spki(public)
+    spki = tpm_keys.spki(public)
     if public != wanted or (public.type, public.size) not in EK_KINDS or spki is None:
         expected = f"RSA 2048 or ECC P-256, {EK_ATTRIBUTES:#x}, PolicySecret(endorsement)"
         found = f"type {public.type:#x}, size {public.size}, attributes {public.attributes:#x}"
@@ -196,7 +196,7 @@ def _certificate(
         if is_required:
             yield from _not_trusted(error)
         return
-    certified = crypto.certified_spki(leaf.spki)
+    certified = certified_keys.certified_spki(leaf.spki)
     if certified not in (None, spki):
         expected, found = _hash_of(spki), _hash_of(certified)
         yield Finding(reason=Reason.ENROL_EK_CERTIFICATE_KEY, expected=expected, found=found)

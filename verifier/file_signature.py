@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from evidence import Malformed
 from evidence.file_signature import FileSignature
-from verifier import crypto
+from verifier.crypto import file_keys
 from verifier.node import Measured
 from verifier.policy import Signer
 from verifier.reasons import Reason, label, reject
@@ -80,15 +80,15 @@ def _read(one: Measured, what: str) -> FileSignature:
 def _demand_same_digest(one: Measured, signature: FileSignature, what: str) -> None:
     """Raise Rejected unless the signature is over what the record holds, and not weak."""
     found = (VERITY if signature.is_verity else "") + signature.algorithm
-    if one.algorithm != found or signature.algorithm not in crypto.FILE_HASHES:
-        expected = f"{label(one.algorithm)}, and one of {', '.join(crypto.FILE_HASHES)}"
+    if one.algorithm != found or signature.algorithm not in file_keys.FILE_HASHES:
+        expected = f"{label(one.algorithm)}, and one of {', '.join(file_keys.FILE_HASHES)}"
         raise reject(Reason.LIST_SIGNATURE_ALGORITHM, what, expected=expected, found=found)
 
 
 @lru_cache(maxsize=4096)
 def _holds(spki: bytes, signature: FileSignature, digest: bytes) -> bool:
     """Say whether the key has signed the digest; asked again for each process that maps a file."""
-    return crypto.is_signed_file(
+    return file_keys.is_signed_file(
         spki,
         signature.signature,
         algorithm=signature.algorithm,

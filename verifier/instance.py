@@ -12,7 +12,7 @@ from itertools import chain
 
 from evidence import Malformed
 from evidence.messages import INSTANCE_REGISTER, MOST_HAND_OVERS, HandOver, SignedMessage
-from verifier import crypto
+from verifier.crypto import p256
 from verifier.node import Node
 from verifier.quote import VerifiedQuote
 from verifier.reasons import Finding, Reason, Rejected, capped, label, reject
@@ -42,7 +42,7 @@ class AcceptedInstance:
 
 def verify_signed(message: SignedMessage) -> Signed:
     """Return the message's bytes and signer; raise Rejected if the signature is not by its key."""
-    if not crypto.is_signed_by_instance(message.key, message.signature, message.payload):
+    if not p256.is_signed_by_instance(message.key, message.signature, message.payload):
         raise reject(Reason.MESSAGE_SIGNATURE, "the message's own key")
     return Signed(payload=message.payload, signer=hashlib.sha256(message.key).digest())
 
@@ -115,7 +115,7 @@ def _hand_overs(quote: VerifiedQuote) -> Iterator[tuple[HandOver, bytes]]:
         raise Malformed(f"expected at most {MOST_HAND_OVERS} hand-overs, got {len(messages)}")
     for message in messages:
         one = HandOver.decode(message.payload)
-        is_signed = crypto.is_signed_by_instance(message.key, message.signature, message.payload)
+        is_signed = p256.is_signed_by_instance(message.key, message.signature, message.payload)
         yield one, hashlib.sha256(message.key).digest() if is_signed else b""
 
 

@@ -13,7 +13,7 @@ from credential import base64url, crypto, grant, wit
 from credential.keys import thumbprint
 from credential.status import Place
 from evidence import cbor, tpm
-from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 from verifier.keys import Keys
 from verifier.verdict import Accepted
 

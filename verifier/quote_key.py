@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from evidence import Malformed, tpm
 from evidence.malformed import naming
-from verifier import crypto
 from verifier.attestation_key import (
     STRONG,
     scheme_label,
@@ -13,6 +12,7 @@ from verifier.attestation_key import (
     verify_public,
     verify_sound,
 )
+from verifier.crypto import tpm_keys
 from verifier.inquiry import Inquiry
 from verifier.reasons import Finding, Reason, reject
 
@@ -23,7 +23,7 @@ _PEM = b"-----BEGIN "
 class SigningKey:
     """A sound key, restricted where its attributes are there. Made by `verify_key` only."""
 
-    key: crypto.PublicKey
+    key: tpm_keys.PublicKey
     schemes: tuple[tpm.Scheme, ...]
     """A signature has one of these; a key from a TPM has one scheme."""
     public: tpm.Public | None
@@ -49,14 +49,14 @@ def verify_key(inquiry: Inquiry) -> SigningKey:
             public = tpm.Public.decode_sized(encoded)
         ak = verify_public(public, Reason.QUOTE_AK, hashes)
         return SigningKey(key=ak.key, schemes=(ak.scheme,), public=ak.public)
-    key = crypto.pem_key(encoded)
+    key = tpm_keys.pem_key(encoded)
     if key is None:
         raise Malformed("key: expected the PEM of an RSA or ECC public key that a TPM may have")
-    found = f"PEM, {crypto.label_of(key)}"
+    found = f"PEM, {tpm_keys.label_of(key)}"
     expected = "a public area, whose attributes say what the key signs"
     inquiry.settle(Finding(reason=Reason.QUOTE_AK_UNCHECKED, expected=expected, found=found))
     verify_sound(key, Reason.QUOTE_AK)
-    return SigningKey(key=key, schemes=schemes_of(crypto.type_of(key), hashes), public=None)
+    return SigningKey(key=key, schemes=schemes_of(tpm_keys.type_of(key), hashes), public=None)
 
 
 def verify_signature(inquiry: Inquiry, key: SigningKey) -> SignedMessage:
@@ -73,7 +73,7 @@ def verify_signature(inquiry: Inquiry, key: SigningKey) -> SignedMessage:
         raise reject(Reason.QUOTE_SCHEME, expected=expected, found=found)
     if signature.hash not in STRONG:
         inquiry.settle(weak_sha1("signature"))
-    if not crypto.is_signed(key.key, signature, files.message):
+    if not tpm_keys.is_signed(key.key, signature, files.message):
         raise reject(Reason.QUOTE_SIGNATURE, expected="the signature of this key over this message")
     inquiry.quote["scheme"] = scheme_label(scheme_of(signature))
     return SignedMessage(key=key, message=files.message, hash=tpm.HASHES[signature.hash])

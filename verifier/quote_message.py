@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evidence import tpm
 from evidence.malformed import naming
-from verifier import crypto
+from verifier.crypto import tpm_keys
 from verifier.inquiry import Inquiry
 from verifier.quote_key import SignedMessage, SigningKey, weak_sha1
 from verifier.quoted_registers import RESETTABLE, Register, Values, selected, text_of
@@ -78,7 +78,7 @@ def _quote_json(
 ) -> dict[str, object]:
     info = attest.clock_info
     return {
-        "key": crypto.label_of(key.key),
+        "key": tpm_keys.label_of(key.key),
         "hierarchy": hierarchy,
         "signer": attest.qualified_signer.hex(),
         "nonce": attest.extra_data.hex(),

@@ -42,8 +42,8 @@ from functools import lru_cache
 
 from evidence import Malformed
 from evidence.critical_data import SelinuxState, VerityTable
-from verifier import crypto
 from verifier.confinement import Confinement
+from verifier.crypto import file_keys
 from verifier.policy import FileKey, ReferenceSet, Signer
 from verifier.reasons import Reason, Rejected, reject, sha256_text
 from verifier.tables import Table
@@ -179,10 +179,10 @@ def read_head(table: Table, what: str) -> tuple[str, str, tuple[str, ...]]:
 
 def _read_key(table: Table, pem: str) -> FileKey:
     try:
-        spki = crypto.file_key(pem)
+        spki = file_keys.file_key(pem)
     except ValueError as flaw:
         raise _weak(table, str(flaw)) from flaw
-    return FileKey(spki=spki, key_id=crypto.file_key_id(spki))
+    return FileKey(spki=spki, key_id=file_keys.file_key_id(spki))
 
 
 def _weak(table: Table, found: str) -> Rejected:

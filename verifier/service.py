@@ -56,7 +56,7 @@ from verifier.consequences import (
     verdict_json,
     void_untrue,
 )
-from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 from verifier.endorsement import Trust
 from verifier.enrolment import JudgedEnrolment, ek_hash, judge_enrolment, verify_answer
 from verifier.grants import ask, end_over

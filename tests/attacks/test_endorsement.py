@@ -29,7 +29,8 @@ from tests.makers import (
     verify,
 )
 from tests.simulated_node import NOW, private_key
-from verifier import Reason, Rejected, crypto
+from verifier import Reason, Rejected
+from verifier.crypto import certified_keys
 from verifier.endorsement import DEEPEST, MOST_SIGNATURES, Trust, read_ek_certificate
 
 BENCH = "the owner of another TPM"
@@ -319,7 +320,9 @@ def test_101_a_key_of_a_flawed_generator() -> None:
     key = rsa.RSAPublicNumbers(65537, modulus | 0).public_key()
     assert key.key_size == 2048
     assert why(certify(CA, key)) == {Reason.EK_KEY_FACTORABLE}
-    assert not crypto.is_factorable(Certificate.decode(certify(CA, RSA_KEY.public_key())).spki)
+    assert not certified_keys.is_factorable(
+        Certificate.decode(certify(CA, RSA_KEY.public_key())).spki
+    )
 
 
 @attack

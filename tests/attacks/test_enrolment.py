@@ -23,7 +23,8 @@ from tests.simulated_node import (
     private_key,
     sha256,
 )
-from verifier import Reason, Rejected, crypto
+from verifier import Reason, Rejected
+from verifier.crypto.activation import make_credential
 from verifier.endorsement import Trust
 from verifier.enrolment import (
     Allowed,
@@ -68,7 +69,7 @@ def why(enrol: Enrol, **changes: Any) -> set[Reason]:
 
 
 def activation(node: SimulatedNode, judged: JudgedEnrolment, *, id_: str = "1") -> Activation:
-    id_object, encrypted = crypto.make_credential(
+    id_object, encrypted = make_credential(
         judged.ek, name=judged.ak_name, secret=SECRET, entropy=bytes(range(80))
     )
     assert judged.node == node.name

@@ -19,7 +19,8 @@ from tests.real_node import RealNode
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import AUDIENCE, NOW, TRUST_DOMAIN
 from tests.simulated_verifier import SimulatedVerifier, reasons
-from verifier import Reason, crypto
+from verifier import Reason
+from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 
 pytestmark = pytest.mark.swtpm
 
@@ -68,10 +69,8 @@ def test_014_a_tpm_reset_under_a_running_kernel(software_tpm: SoftwareTpm, chip:
     process = node.new_process()
     verifier.judge(node.evidence(verifier.challenge(), new=[process]))
     golden = tuple(node.records)
-    entropy = bytes(range(crypto.ENTROPY_BYTES))
-    sealed = crypto.make_credential(
-        node.tpm.ek, name=process.key_name, secret=b"k" * 32, entropy=entropy
-    )
+    entropy = bytes(range(ENTROPY_BYTES))
+    sealed = make_credential(node.tpm.ek, name=process.key_name, secret=b"k" * 32, entropy=entropy)
     assert node.open_secret(process, *sealed) == b"k" * 32
     late = node.new_process()
     node.measure("usr/bin/evil", b"evil")

@@ -234,13 +234,13 @@ def test_a_stored_signature_is_judged_again(
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The signatures that have been verified, by and by."""
     signatures: list[bytes] = []
-    genuine = judged.crypto.is_signed_file
+    genuine = judged.file_keys.is_signed_file
 
     def count(spki: bytes, signature: bytes, **given: object) -> bool:
         signatures.append(signature)
         return genuine(spki, signature, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(judged.crypto, "is_signed_file", count)
+    monkeypatch.setattr(judged.file_keys, "is_signed_file", count)
     return signatures
 
 

@@ -26,7 +26,7 @@ from evidence.ima import LIST_HASHES, hash_of, read_measurement, read_records, r
 from evidence.ima_ascii import read_ascii_records, template_hash_width
 from evidence.messages import Enrol, quote_binding
 from tests.fuzz import seeds
-from verifier import crypto, plain
+from verifier import plain
 from verifier.appraisal import appraise
 from verifier.boot_log import demand_sound, judge_boot
 from verifier.boot_policy import encode_boot_policy, read_boot_policy
@@ -44,6 +44,7 @@ from verifier.case import (
 from verifier.certificates import _pem
 from verifier.check_log import check_log
 from verifier.check_quote import check_quote
+from verifier.crypto import certified_keys, file_keys, tpm_keys
 from verifier.endorsement import Trust, name_text, read_ek_certificate, verify_endorsement
 from verifier.enrolment import judge_enrolment
 from verifier.event_log import judge_event_log
@@ -193,8 +194,8 @@ def _round_trip(kind: type, data: bytes) -> None:
     value = kind.decode(data)  # type: ignore[attr-defined]  # of each of these classes
     demand_same(value.encode(), data)
     if isinstance(value, tpm.Public):
-        crypto.spki(value)
-        crypto.public_key(value)
+        tpm_keys.spki(value)
+        tpm_keys.public_key(value)
         tpm.qualify(value.qualified_name(value.name()), value.name())
 
 
@@ -208,8 +209,8 @@ def read_certificate(data: bytes) -> None:
     split(data)
     certificate = read_ek_certificate(trim(data))
     demand_same(certificate.der, trim(data))
-    crypto.certified_spki(certificate.spki)
-    crypto.is_for_oaep_only(certificate.spki)
+    certified_keys.certified_spki(certificate.spki)
+    certified_keys.is_for_oaep_only(certificate.spki)
     name_text(certificate.subject).encode()
     maker = seeds.maker()
     for leaf, others in ((certificate, ()), (seeds.ek_certificate(), (certificate,))):
@@ -240,11 +241,11 @@ def read_enrolment(data: bytes) -> None:
 
 def read_key(data: bytes) -> None:
     """Read the bytes as a public key in PEM."""
-    key = crypto.pem_key(data)
+    key = tpm_keys.pem_key(data)
     if key is not None:
-        crypto.label_of(key).encode()
+        tpm_keys.label_of(key).encode()
     try:
-        crypto.file_key_id(crypto.file_key(data.decode("utf-8", "surrogateescape")))
+        file_keys.file_key_id(file_keys.file_key(data.decode("utf-8", "surrogateescape")))
     except ValueError as flaw:
         if key is None:
             raise Malformed("no key") from flaw

@@ -19,8 +19,9 @@ from tests.simulated_node import (
     make_signature,
 )
 from tests.simulated_verifier import SimulatedVerifier, accepted
-from verifier import Reason, Rejected, crypto
+from verifier import Reason, Rejected
 from verifier.attestation_key import STRONG, schemes_of, verify_ak, verify_public, verify_sound
+from verifier.crypto import tpm_keys
 
 each_kind = pytest.mark.parametrize("kind", [pytest.param(AK_KINDS[n], id=n) for n in AK_KINDS])
 RSA = AK_KINDS["RSA 2048, RSASSA, SHA-256"]
@@ -65,7 +66,7 @@ def test_the_message_does_not_choose_the_scheme(kind: AkKind) -> None:
             continue
         another = replace(kind, scheme=scheme.algorithm, hash=scheme.parameters[0])
         signature = tpm.Signature.decode(make_signature(key, another, b"data"))
-        assert crypto.is_signed(ak.key, signature, b"data")
+        assert tpm_keys.is_signed(ak.key, signature, b"data")
         assert not ak.has_signed(b"data", signature)
 
 
@@ -137,7 +138,7 @@ def test_a_key_of_a_flawed_generator() -> None:
     modulus += product * (not modulus & 1)
     _, public = make_ak("one", RSA)
     flawed = replace(public, unique=(modulus.to_bytes(256, "big"),))
-    key = crypto.public_key(flawed)
+    key = tpm_keys.public_key(flawed)
     assert key is not None
     for refused in (
         lambda: verify_ak(flawed.encode(), Reason.ENROL_AK),
@@ -154,7 +155,7 @@ def test_exponent_65537_written_out() -> None:
 
 
 def test_every_curve_of_the_drawer_is_simulated() -> None:
-    assert set(CURVES) == set(crypto.TPM_CURVES)
+    assert set(CURVES) == set(tpm_keys.TPM_CURVES)
 
 
 @each_kind

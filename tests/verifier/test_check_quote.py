@@ -35,10 +35,10 @@ from tests.simulated_node import (
     sha256,
 )
 from tests.verifier.test_event_log import make_event
-from verifier import crypto
 from verifier.__main__ import main
 from verifier.check_quote import CheckedQuote, check_quote
 from verifier.commands import MISUSED, NO, UNKNOWN, YES
+from verifier.crypto import tpm_keys
 from verifier.event_log import judge_event_log
 from verifier.quote_files import QuoteFiles, read_register, read_registers
 from verifier.quoted_registers import Register, digest_of, reset_value
@@ -795,7 +795,7 @@ def test_a_signature_in_der_or_plain_is_malformed() -> None:
         with pytest.raises(Malformed):
             check_quote(replace(files, signature=signature))
     ecc = Quoted().bank("sha256")
-    der = ecc.key.sign(ecc.message(), ec.ECDSA(crypto.TPM_HASHES[0xB]))
+    der = ecc.key.sign(ecc.message(), ec.ECDSA(tpm_keys.TPM_HASHES[0xB]))
     with pytest.raises(Malformed):
         check_quote(ecc.files(signature=der))
 
@@ -1231,10 +1231,10 @@ def test_go_attestation_windows() -> None:
     assert {number: files.values["sha1", number] for number in logged} == logged
     creation = base64.b64decode(ak["CreateAttestation"])
     public = tpm.Public.decode(files.ak)
-    key = crypto.public_key(public)
+    key = tpm_keys.public_key(public)
     assert key is not None
     signature = tpm.Signature.decode(base64.b64decode(ak["CreateSignature"]))
-    assert crypto.is_signed(key, signature, creation)
+    assert tpm_keys.is_signed(key, signature, creation)
     certified = tpm.Attest.decode(creation).attested
     assert isinstance(certified, tpm.Creation)
     assert certified.name == public.name()
@@ -1457,7 +1457,7 @@ def test_veraison_parsec() -> None:
     assert attest.attested.name == public.name()
     assert attest.extra_data == nonce
     assert refusals(replace(files, ak=certified["pubArea"])) == {Reason.QUOTE_AK}
-    own = crypto.public_key(public)
+    own = tpm_keys.public_key(public)
     assert own is not None
     assert refusals(replace(files, ak=pem(own))) == {Reason.QUOTE_SIGNATURE}
 

@@ -14,7 +14,8 @@ from evidence.ima import Record, read_measurement, read_records
 from evidence.ima_ascii import read_ascii_records
 from tests.shared_vectors import VECTORS, needs_vectors
 from tests.simulated_signer import SimulatedSigner, make_key, public_pem
-from verifier import Reason, Rejected, crypto
+from verifier import Reason, Rejected
+from verifier.crypto import file_keys
 from verifier.file_signature import verify_file_signature
 from verifier.node import Measured
 from verifier.policy import FileKey, Signer
@@ -78,7 +79,7 @@ def test_a_signature_that_holds(
 def test_a_signature_under_the_key_id_of_another() -> None:
     """The id is a hint: the key of the signer it names has to have signed."""
     other = SimulatedSigner("other", kind="secp256r1")
-    forged = SIGNATURE[:3] + crypto.file_key_id(crypto.file_key(other.pem)) + SIGNATURE[7:]
+    forged = SIGNATURE[:3] + file_keys.file_key_id(file_keys.file_key(other.pem)) + SIGNATURE[7:]
     assert refusal(measured(forged), VENDOR.value(), other.value()) == Reason.LIST_SIGNATURE
 
 
@@ -254,7 +255,7 @@ def test_a_set_has_no_kind_and_no_keys() -> None:
 
 def unchecked(name: str, spki: bytes) -> Signer:
     """Return a signer that no document makes: its key may be too short for one."""
-    key = FileKey(spki=spki, key_id=crypto.file_key_id(spki))
+    key = FileKey(spki=spki, key_id=file_keys.file_key_id(spki))
     return Signer(name=name, keys=(key,), paths=("usr/", "bin/", "sbin/", "lib/", "lib64/"))
 
 

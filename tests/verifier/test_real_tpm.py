@@ -16,7 +16,7 @@ from tests.simulated_node import sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected
 from verifier.certificates import read_file
-from verifier.crypto import ENTROPY_BYTES, make_credential
+from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 from verifier.endorsement import Trust
 from verifier.enrolment import Allowed, ek_hash, judge_enrolment, verify_answer
 
