@@ -15,7 +15,8 @@ from functools import partial
 
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
-from attestor.conversation import Opening, Services, converse
+from attestor.conversation import converse
+from attestor.handshake import Opening
 from attestor.interpreter import PythonProgram
 from attestor.jobs import Job
 from attestor.look import NAMESPACES
@@ -24,6 +25,7 @@ from attestor.nursery import STATUS_BYTES, Child, Nursery
 from attestor.peer import Kernel, Peer
 from attestor.proc import NoLook
 from attestor.reasons import Local, refuse
+from attestor.services import Services
 from attestor.starter import Account, Order
 from attestor.subject import Started
 from credential import local
@@ -52,7 +54,7 @@ class Launcher:
         """Launch a program, tell its pid and how it ended, and talk with it meanwhile."""
         message = opening.message
         assert isinstance(message, local.Launch)
-        if not _is_beside_us(opening.look):
+        if not _is_beside_us(opening.greeting.look):
             # What is launched is not in the caller's container: the same uid, and a way out.
             expected = "our own user and pid namespaces"
             raise refuse(Local.CONTAINED, peer.label, expected=expected)

@@ -15,13 +15,17 @@ import pytest
 
 from attestor.admission import Admission, Limits
 from attestor.client import Unreachable
-from attestor.collector import Collector
-from attestor.conversation import Opening, _look_again
 from attestor.digests import Digests
+from attestor.grants import Grants
+from attestor.handshake import Greeting, Opening
 from attestor.launcher import Launcher
 from attestor.look import Codes, Glance, look, pin
+from attestor.lookout import Lookout
 from attestor.proc import TooSlow, cgroup_of
 from attestor.reasons import Local
+from attestor.replies import look_again
+from attestor.roster import Roster
+from attestor.rounds import Rounds
 from attestor.sharers import Sharers
 from credential import Refused, local
 from credential.reasons import Finding
@@ -311,7 +315,7 @@ async def test_125_a_launch_from_within_a_container(initial: bool, space: int) -
     message = local.Launch(argument=("/bin/true",), environment=(), user="")
     packet: Any = SimpleNamespace(descriptors=[0, 1, 2])
     pins: Any = None
-    opening = Opening(pins, seen, "", packet, message)
+    opening = Opening(Greeting(pins, seen, "", None), packet, message)
     nothing: Any = None
     launcher = Launcher(nursery=nothing, kernel=nothing, services=nothing)
     peer: Any = SimpleNamespace(label="pid 1, uid 0", uid=0)
@@ -349,7 +353,7 @@ async def test_131_a_process_that_maps_something_before_each_proof() -> None:
     services: Any = SimpleNamespace(
         admission=Admission(Limits(burst=3, per_minute=1), lambda: 0.0),
         acquaintances=SimpleNamespace(run=run),
-        collector=SimpleNamespace(refresh=refresh),
+        rounds=SimpleNamespace(refresh=refresh),
     )
     subject: Any = SimpleNamespace(
         current=lambda _now: None,
@@ -361,7 +365,7 @@ async def test_131_a_process_that_maps_something_before_each_proof() -> None:
     found = []
     for _ in range(10):
         with pytest.raises(Refused) as refused:
-            await _look_again(services, subject)
+            await look_again(services, subject)
         found.append(refused.value.findings[0].reason)
     assert rounds == 3
     assert found == [Local.PROCESS_CHANGED] * 3 + [Local.TOO_MANY] * 7
@@ -389,6 +393,7 @@ def subject_of(uid: int, seen: object) -> Any:  # noqa: ANN401
         peer=SimpleNamespace(uid=uid),
         look=seen,
         label=f"uid {uid}",
+        key_name=b"",
     )
 
 
@@ -399,26 +404,10 @@ async def test_131_many_processes_that_cannot_be_looked_at(node: SimulatedNode) 
     asked = {bytes([n]): subject_of(1001, seen) for n in range(50)}
     asked |= {bytes([100 + n]): subject_of(1002, seen) for n in range(3)}
     lookers: Any = Lookers(slow_uid=1001)
-    found = await collector_with(looker=lookers)._look_at(asked)  # noqa: SLF001
+    nothing: Any = None
+    found = await Lookout(lookers, Roster(), nothing).look_at(asked)
     assert sorted(found) == [bytes([100 + n]) for n in range(3)]
     assert lookers.asked == [1001, 1002, 1002, 1002]
-
-
-def collector_with(**parts: Any) -> Collector:  # noqa: ANN401
-    nothing: Any = dict.fromkeys(
-        (
-            "machine",
-            "verifier",
-            "tpm",
-            "looker",
-            "measurement_list",
-            "canaries",
-            "on_canaries",
-            "enrol",
-            "on_end",
-        )
-    )
-    return Collector(interval_seconds=1, **(nothing | parts))
 
 
 class Forgettable:
@@ -441,13 +430,15 @@ class Forgettable:
 @pytest.mark.attack(number=129, attacker=USER, asset=IDENTITY)
 async def test_129_a_process_that_the_verifier_was_not_told_of() -> None:
     """Its credential has ended there: no proof is signed for the rest of its lease."""
-    collector = collector_with()
     subject: Any = Forgettable()
-    collector.known[subject.key_name] = subject
+    roster = Roster(known={subject.key_name: subject})
+    nothing: Any = None
+    unseen: Any = SimpleNamespace(seen={})
     result = Result(challenge=bytes(32), outcomes=())
-    await collector._hand_out(result, {subject.key_name: subject}, {}, 0.0)  # noqa: SLF001
+    asked = {subject.key_name: subject}
+    await Grants("n", nothing, nothing, roster).hand_out(result, asked, unseen, nothing)
     assert subject.told == [f"forgotten: {Local.PROCESS_CHANGED}"]
-    assert not collector.known
+    assert not roster.known
 
 
 @pytest.mark.attack(number=129, attacker=ROOT, asset=IDENTITY)
@@ -457,12 +448,15 @@ async def test_129_a_node_that_was_removed_and_is_not_enrolled_again() -> None:
     async def enrol() -> None:
         raise Unreachable("the verifier does not enrol this node")
 
-    collector = collector_with(enrol=enrol)
     subject: Any = Forgettable()
-    collector.known[subject.key_name] = subject
+    roster = Roster(known={subject.key_name: subject})
+    nothing: Any = dict.fromkeys(
+        ("machine", "verifier", "tpm", "collector", "grants", "canaries", "on_canaries")
+    )
+    rounds = Rounds(roster=roster, enrol=enrol, interval_seconds=1, **nothing)
     refused = Refused([Finding(reason="node.unknown")])
     with pytest.raises(Unreachable):
-        await collector._take_refusal(refused)  # noqa: SLF001
+        await rounds._take_refusal(refused)  # noqa: SLF001
     assert subject.told == ["suspended: node.unknown"]
 
 

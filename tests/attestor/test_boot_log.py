@@ -1,12 +1,10 @@
 """The boot's event log as the attestor sends it: whole, or not at all."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
-from attestor.collector import Collector
+from attestor.boot_log import read_boot_log
 from evidence.event_log import MOST_LOG_BYTES
 
 
@@ -19,13 +17,8 @@ def test_a_log_that_the_verifier_would_not_take_is_not_sent(
 ) -> None:
     path = tmp_path / "log"
     path.write_bytes(bytes(size))
-    assert len(read(path)) == sent
+    assert len(read_boot_log(str(path))) == sent
 
 
 def test_a_machine_without_a_log(tmp_path: Path) -> None:
-    assert read(tmp_path / "none") == b""
-
-
-def read(path: Path) -> bytes:
-    node: Any = SimpleNamespace(machine=SimpleNamespace(boot_log=str(path)))
-    return Collector._boot_log(cast("Collector", node))  # noqa: SLF001 - a round needs a TPM
+    assert read_boot_log(str(tmp_path / "none")) == b""
