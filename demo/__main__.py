@@ -6,9 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+from demo.names import NODE
 from demo.scene import record, tell
 from demo.scenes import SCENES
-from demo.world import NODE, World
+from demo.stage import Setting, set_up
+from demo.world import World
 from swtpm import Failed
 from swtpm.terminal import interact
 
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        with World.build(kernel=arguments.kernel, firmware=arguments.firmware) as world:
+        with set_up(Setting(kernel=arguments.kernel, firmware=arguments.firmware)) as world:
             return _give_shell(world) if arguments.shell else _play(world)
     except Failed as error:
         print(f"\nthe demo could not be played: {error}", file=sys.stderr)

@@ -10,10 +10,14 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from demo.world import CONTROLLER, LEDGER, SIGNER, World
+from demo.names import CONTROLLER, LEDGER, SIGNER
+from demo.waiting import wait
+from demo.world import World
 from swtpm import Failed
 
 UNIT = "build.service"
+SIGNATURE = "/builds/build-17"
+"""Where the relying party takes signatures of that build."""
 CALL = f"-a {LEDGER} -c /etc/procseal/ca.pem"
 LAUNCH_SECONDS = 150
 """The machine is emulated, and `attestor run` a Python program."""
@@ -76,7 +80,7 @@ class Build:
 
     def _wait(self, question: Callable[[], str], name: str) -> str:
         try:
-            return self.world.wait(question, LAUNCH_SECONDS, f"{name}'s answer")
+            return wait(question, LAUNCH_SECONDS, f"{name}'s answer")
         except Failed as failure:
             said = self.world.output(name)
             log = self.world.machine.run("tail -n 20 /run/attestor.log").output

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from credential import local
+from demo.stage import Setting, set_up
 from demo.world import World
 from evidence.critical_data import SELINUX_POLICY, SELINUX_STATE, TABLE_LOADED
 from evidence.ima import read_measurement, read_records
@@ -189,11 +190,15 @@ class Machine:
             world.trust_boot()
 
         is_measured = firmware or kernel not in NAMES
-        prepare = trust if is_measured else None
-        with World.build(
-            kernel=kernel, firmware=is_measured, append=append, prepare=prepare,
-            interval_seconds=INTERVAL_SECONDS, sealed=programs.on_disk if is_sealed else None,
-        ) as world:  # fmt: skip
+        setting = Setting(
+            kernel=kernel,
+            firmware=is_measured,
+            append=append,
+            prepare=trust if is_measured else lambda _: None,
+            interval_seconds=INTERVAL_SECONDS,
+            sealed=programs.on_disk if is_sealed else None,
+        )
+        with set_up(setting) as world:
             machine = cls(world, programs, kernel, is_sealed)
             machine._configure()
             yield machine

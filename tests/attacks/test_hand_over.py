@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from credential import wit
-from demo.world import CAPABILITIES, NODE
+from demo.names import NODE
+from demo.world import CAPABILITIES
 from tests.attacks.machine import AUDIENCE, SOCKET, Machine, MachinePuppet
 from tests.open_doors import Door, trusting
 from tests.relying_party import REVOKED, VALID, Party

@@ -13,6 +13,7 @@ import pytest
 
 from attestor.modules import LASTS_SECONDS
 from credential import local, wit
+from demo.waiting import wait
 from tests.attacks.machine import (
     AUDIENCE,
     BINDING_MODES,
@@ -92,7 +93,7 @@ def lab(machine: Machine) -> Machine:
         machine.put(f"{HOME}/{path}", data)
     # What `attestor run` maps and what the agent could import is hashed once by each looker, and
     # takes long here: not within a test's own launch.
-    machine.world.wait(lambda: has_run(machine), FIRST_LAUNCH_SECONDS, "the first launch")
+    wait(lambda: has_run(machine), FIRST_LAUNCH_SECONDS, "the first launch")
     with Agent(machine) as agent:
         agent.asks()
     return machine

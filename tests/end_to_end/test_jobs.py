@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from credential import wit
-from demo.build import CALL, UNIT, Build
-from demo.scenes import SIGNATURE, present
-from demo.world import CONTROLLER, SIGNER, World
+from demo.build import CALL, SIGNATURE, UNIT, Build
+from demo.names import CONTROLLER, SIGNER
+from demo.outsider import present
+from demo.stage import Setting, set_up
+from demo.waiting import wait
 
 pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
 
@@ -25,7 +27,7 @@ SIGNING = "a build's signature"
 
 @pytest.fixture(scope="module")
 def build() -> Iterator[Build]:
-    with World.build(kernel="6.12") as world:
+    with set_up(Setting(kernel="6.12")) as world:
         one = Build(world)
         one.start()
         one.open_job("build-17")
@@ -131,7 +133,7 @@ def ends(build: Build, token: str, happens: Callable[[], object]) -> tuple[str, 
     assert cause() == ""
     happens()
     started = time.monotonic()
-    found = build.world.wait(cause, 60, "the end of the step's credential")
+    found = wait(cause, 60, "the end of the step's credential")
     return found, time.monotonic() - started
 
 

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from demo.scenes import UNIT, _ask, _last_answer, play_golden
+from demo.golden import UNIT, ask
+from demo.identities import play_golden
+from demo.said import last_answer
+from demo.stage import Setting, set_up
 from demo.world import World
 from verifier import Reason
 
@@ -22,9 +25,9 @@ def findings(world: World) -> list[dict[str, str]]:
 
 def test_a_known_boot_reaches_a_level_and_another_command_line_is_refused() -> None:
     """The policy is made as an operator makes it, from the log of a boot that he trusts."""
-    with World.build(kernel="6.12", firmware=True, minimum="L1") as world:
+    with set_up(Setting(kernel="6.12", firmware=True, minimum="L1")) as world:
         # (1) Nobody has judged the boot: the node is accepted, and its level is too low.
-        early = _ask(world, "payments", UNIT, "/usr/bin/payments", "early")
+        early = ask(world, "payments", UNIT, "/usr/bin/payments", "early")
         assert early.reasons == (Reason.PROCESS_LEVEL,), early
 
         # (2) The boot is declared good: from now on it is the only good one.
@@ -58,6 +61,6 @@ def test_a_known_boot_reaches_a_level_and_another_command_line_is_refused() -> N
 
 def answer(world: World) -> dict[str, Any]:
     """Return what the relying party knows of the golden program."""
-    _, body = _last_answer(world.output("golden"))
+    _, body = last_answer(world.output("golden"))
     told: dict[str, Any] = json.loads(body)
     return told

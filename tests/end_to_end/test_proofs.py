@@ -23,6 +23,8 @@ from credential.check import SKEW
 from credential.presentation import KINDS, Kind
 from credential.servers.aiohttp import CALLER, guard
 from credential.servers.gate import Gate
+from demo.stage import Setting, set_up
+from demo.waiting import wait
 from demo.world import World
 from tests.attacks.machine import (
     AUDIENCE,
@@ -140,7 +142,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     program = build(tmp_path_factory.mktemp("programs") / "puppet").read_bytes()
-    with World.build(kernel="6.12", interval_seconds=10) as world:
+    with set_up(Setting(kernel="6.12", interval_seconds=10)) as world:
         tls = trusting(world.config.parent / "ca.pem")
         tls.check_hostname = False  # the certificate is for verifier.lab
         _, jwks = Door(world.verifier_port, tls).request("GET", "/v1/keys")
@@ -333,4 +335,4 @@ def test_z_text_that_was_patched(
         found = scene.world.operator("credential", "list", "--all")
         return any(one["jti"] == jti and one["cause"] for one in found)
 
-    World.wait(is_revoked, 60, "the evidence that shows it")
+    wait(is_revoked, 60, "the evidence that shows it")

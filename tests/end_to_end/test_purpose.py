@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from credential import Malformed, Refused, Seen, check, local, wit
-from demo.world import NODE, World
+from demo.names import NODE
+from demo.stage import Setting, set_up
+from demo.world import World
 from tests.attacks.machine import (
     AUDIENCE,
     ID,
@@ -115,7 +117,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     program = build(tmp_path_factory.mktemp("programs") / "puppet").read_bytes()
-    with World.build(kernel="6.12", interval_seconds=10) as world:
+    with set_up(Setting(kernel="6.12", interval_seconds=10)) as world:
         tls = trusting(world.config.parent / "ca.pem")
         tls.check_hostname = False  # the certificate is for verifier.lab
         told = world.operator("relying-party", "add", "ledger", AUDIENCE)

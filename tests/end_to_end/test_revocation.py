@@ -19,7 +19,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from credential import local, wit, wpt
-from demo.world import INTERVAL_SECONDS, ISSUER, NODE, World
+from demo.names import ISSUER, NODE
+from demo.stage import Setting, set_up
+from demo.waiting import wait
+from demo.world import INTERVAL_SECONDS, World
 from tests.attacks.machine import (
     ATTACHED_MODE,
     AUDIENCE,
@@ -128,7 +131,7 @@ def scene(
         "interval": f"{INTERVAL_SECONDS}s", "suspend_after": SUSPEND_AFTER,
         "late_after": LATE_AFTER,
     }  # fmt: skip
-    with World.build(kernel=request.param, options=options) as world:
+    with set_up(Setting(kernel=request.param, options=options)) as world:
         tls = trusting(world.config.parent / "ca.pem")
         tls.check_hostname = False  # the certificate is for verifier.lab
         told = world.operator("relying-party", "add", "ledger", AUDIENCE, "--may-revoke")
@@ -250,7 +253,7 @@ def test_a_real_processs_request_and_its_replay_are_in_the_ledger(
         headers = [(wit.HEADER, made.token), (wpt.HEADER, made.proof)]
         print(json.dumps(headers), file=party.stdin, flush=True)
         *who, use, refused = json.loads(party.stdout.readline())
-        uses = World.wait(
+        uses = wait(
             lambda: both(scene.world.operator("ledger", "uses", "--of", ID)),
             PATIENCE_SECONDS,
             "both in the ledger",
@@ -350,7 +353,7 @@ def test_a_withdrawn_reference_value(scene: Scene, token: str) -> None:
 
 def wait_for_acceptance(scene: Scene) -> None:
     """Wait until the node is accepted again: while the puppet was unknown, it was not."""
-    World.wait(
+    wait(
         lambda: any(one["accepted"] for one in scene.world.nodes()),
         PATIENCE_SECONDS,
         "the node to be accepted",
@@ -401,7 +404,7 @@ def test_silence(scene: Scene, puppet: MachinePuppet, token: str) -> None:
     with scene.silence():
         assert scene.seconds_until(token, REVOKED) <= TOO_OLD_SECONDS
         assert scene.cause(token) == Cause.TOO_OLD
-    World.wait(lambda: not holds(scene), PATIENCE_SECONDS, "the attestor to forget the keys")
+    wait(lambda: not holds(scene), PATIENCE_SECONDS, "the attestor to forget the keys")
     assert reasons(puppet.prove(AUDIENCE))
 
 
