@@ -9,7 +9,7 @@ import re
 from xdist.scheduler import LoadScopeScheduling
 
 SHARED = re.compile(
-    r"tests/attacks/test_(binding|canary|container|hand_over|interpreter|live|levels|sealed)\.py"
+    r"tests/attacks/test_(binding|canary|container|hand_over|interpreter|live|live_node|levels|sealed)\.py"
 )
 OTHERS = {"levels": "closed ", "sealed": "sealed "}
 """Files whose machine is another one."""

@@ -204,7 +204,7 @@ def test_046_a_canary_of_the_boot_before(node: SimulatedNode, verifier: Simulate
     assert reasons(only(verdict.processes)) == {Reason.PROCESS_CANARY}
 
 
-# On a real kernel; test_live.py ends with one that measures too little
+# On a real kernel; test_live_node.py ends with one that measures too little
 
 
 def canaries(machine: Machine) -> int:
