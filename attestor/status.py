@@ -33,7 +33,7 @@ class Status:
         rounds = self.rounds
         machine, known = rounds.machine, rounds.roster.known
         answered = self.verifier.last_answer
-        operations = await self.tpm.run(lambda one: dict(one.operations))
+        operations = await self.tpm.run(lambda one: dict(one.esys.operations))
         status = {
             "node": self.config.node,
             "pid": os.getpid(),

@@ -94,12 +94,12 @@ class Succession:
             later=heir.instance,
         )
         signed = machine.instance.sign(message)
-        await self.tpm.run(Tpm.close)
+        await self.tpm.run(lambda one: one.esys.close())
         await asyncio.to_thread(successor.let_speak, signed, self.listener)
 
     async def _go_on(self) -> None:
         """Reach for the TPM again; raise TpmFailed where it is gone."""
         try:
-            await self.tpm.run(Tpm.open)
+            await self.tpm.run(lambda one: one.esys.open())
         finally:
             self.between_rounds.release()

@@ -22,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
 DRAWERS: dict[str, set[str]] = {
     "attestor/client.py": {"aiohttp"},
     "attestor/crypto.py": {"cryptography"},
+    "attestor/esys.py": {"tpm2_pytss"},
     "attestor/tpm.py": {"tpm2_pytss"},
     "credential/clients/aiohttp.py": {"aiohttp"},
     "credential/clients/httpx.py": {"httpx"},
