@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from demo.names import CONTROLLER, LEDGER, SIGNER
-from demo.waiting import wait
 from demo.world import World
-from swtpm import Failed
 
 UNIT = "build.service"
 SIGNATURE = "/builds/build-17"
@@ -65,7 +63,7 @@ class Build:
         command = f"attestor run {words}-- /usr/bin/{program} {CALL} -i {SIGNER} -t -k {signs}"
         verb = "step" if is_given else "run"
         self.tell(f"{verb} {command} 0<>/tmp/{name}.in >/tmp/{name}.out 2>&1")
-        return self._wait(lambda: self._last_words(name), name)
+        return self._wait(name, lambda: self._last_words(name))
 
     def ask(self, name: str, path: str) -> str:
         """Have a program that was launched make another request; return what it says then."""
@@ -76,15 +74,10 @@ class Build:
             text = "\n".join(self.world.output(name).splitlines()[before:])
             return text if _is_settled(text) else ""
 
-        return self._wait(said, name)
+        return self._wait(name, said)
 
-    def _wait(self, question: Callable[[], str], name: str) -> str:
-        try:
-            return wait(question, LAUNCH_SECONDS, f"{name}'s answer")
-        except Failed as failure:
-            said = self.world.output(name)
-            log = self.world.machine.run("tail -n 20 /run/attestor.log").output
-            raise Failed(f"{failure}; it said:\n{said}\nthe attestor said:\n{log}") from failure
+    def _wait(self, name: str, question: Callable[[], str]) -> str:
+        return self.world.wait_for_words(name, question, LAUNCH_SECONDS, f"{name}'s answer")
 
     def _last_words(self, name: str) -> str:
         text = self.world.output(name)

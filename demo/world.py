@@ -105,8 +105,11 @@ class World:
         try:
             return wait(question, START_SECONDS, what)
         except Failed as failure:
-            said = self.machine.run("tail -n 20 /run/attestor.log").output
-            raise Failed(f"{failure}; the attestor said:\n{said}") from failure
+            raise Failed(f"{failure}; the attestor said:\n{self.log()}") from failure
+
+    def log(self) -> str:
+        """Return what the attestor said last."""
+        return self.machine.run("tail -n 20 /run/attestor.log").output
 
     def _is_accepted(self) -> bool:
         return any(node["accepted"] for node in self.nodes())
@@ -135,7 +138,14 @@ class World:
             text = self.output(name)
             return text if any(line.startswith(word) for line in text.splitlines()) else ""
 
+        return self.wait_for_words(name, said, seconds, f"{name} to say {word!r}")
+
+    def wait_for_words(
+        self, name: str, question: Callable[[], str], seconds: float, what: str
+    ) -> str:
+        """Wait for something that a program says; return it."""
         try:
-            return wait(said, seconds, f"{name} to say {word!r}")
+            return wait(question, seconds, what)
         except Failed as failure:
-            raise Failed(f"{failure}; it said:\n{self.output(name)}") from failure
+            said = f"it said:\n{self.output(name)}\nthe attestor said:\n{self.log()}"
+            raise Failed(f"{failure}; {said}") from failure
