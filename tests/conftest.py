@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
+from tests.postgresql import PostgreSql
 from tests.switches import switch_off, switched_on
 
 
@@ -96,6 +97,28 @@ def vm_measured(
     """A machine booted through firmware, kernel 6.12, shared: leave nothing that others can see."""
     with switched_on(request.config, boot_vm_measured()) as machine:
         yield machine
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSql]:
+    """A database server of our own."""
+    with PostgreSql.running() as server:
+        yield server
+
+
+@pytest.fixture
+def shared_database(postgresql: PostgreSql) -> Iterator[str]:
+    """The URL of an empty database that any number of verifiers may share."""
+    with postgresql.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'verifier.sqlite'}"
+    return str(request.getfixturevalue("shared_database"))
 
 
 @pytest.fixture(scope="session")

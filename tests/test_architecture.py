@@ -38,6 +38,7 @@ DRAWERS: dict[str, set[str]] = {
     "verifier/crypto/flaw.py": {"cryptography"},
     "verifier/crypto/p256.py": {"cryptography"},
     "verifier/crypto/tpm_keys.py": {"cryptography"},
+    "verifier/database.py": {"sqlalchemy"},
     "verifier/http.py": {"aiohttp"},
     "verifier/listeners.py": {"aiohttp", "aiohttp_sse"},
     "verifier/keys.py": {"cryptography"},  # files of private keys; crypto/ judges signatures
@@ -75,7 +76,7 @@ TOUCHING = {
 
 SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands",
-    "config", "consequences", "file_commands", "file_tools", "grants", "hints", "http", "init",
+    "config", "consequences", "database", "file_commands", "file_tools", "grants", "hints", "http", "init",
     "inventory", "keys", "ledger", "listeners", "mint", "operator_commands", "operators",
     "reference_maker", "relying_parties", "rows", "server_commands", "service", "store",
 }  # fmt: skip

@@ -4,7 +4,17 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from sqlalchemy import DDL, BigInteger, ForeignKey, Integer, UniqueConstraint, event
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    event,
+    func,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from verifier import plain
@@ -12,7 +22,7 @@ from verifier.mint import Token
 from verifier.node import Approval, Canary, Checkpoint, Errand, Known, Node
 from verifier.reasons import ClockSeen
 
-SCHEMA = 8
+SCHEMA = 9
 """Grows with every change of a table."""
 
 ENROLLED, PENDING, REMOVED = "enrolled", "pending", "removed"
@@ -24,12 +34,15 @@ VALID, SUSPENDED, REVOKED = "valid", "suspended", "revoked"
 DIGEST_BYTES = 32
 
 _seq = BigInteger().with_variant(Integer, "sqlite")
+_text = String().with_variant(String(collation="C"), "postgresql")
+"""In the order of its code points on either, whatever a PostgreSQL's locale is: what documents
+are digested to depends on it (`verifier.case`)."""
 
 
 class Base(DeclarativeBase):
     """The tables."""
 
-    type_annotation_map = {int: BigInteger}  # noqa: RUF012 - SQLAlchemy reads it from the class
+    type_annotation_map = {int: BigInteger, str: _text}  # noqa: RUF012 - SQLAlchemy reads it from the class
 
 
 class Setting(Base):
@@ -230,7 +243,6 @@ class GrantRow(Base):
     """What a process asked for that an operator has to approve, or has approved: until it ends."""
 
     __tablename__ = "grants"
-    __table_args__ = (UniqueConstraint("node", "errand"),)
     id: Mapped[str] = mapped_column(primary_key=True)
     """16 hexadecimal digits."""
     node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
@@ -254,6 +266,12 @@ class GrantRow(Base):
     def approval(self) -> Approval:
         """The same, once it is open, as the deciding part knows it."""
         return Approval(id=self.id, errand=self.errand_value, until=self.until)
+
+
+_ERRAND = (GrantRow.node, func.sha256(GrantRow.errand))
+"""PostgreSQL indexes no value as long as an errand may be (64.4.1: a third of a page)."""
+Index("grants_of_errand", GrantRow.node, GrantRow.errand, unique=True).ddl_if(dialect="sqlite")
+Index("grants_by_errand", *_ERRAND, unique=True).ddl_if(dialect="postgresql")
 
 
 class TokenRow(Base):
@@ -341,8 +359,8 @@ class LedgerRow(Base):
     """The record. Append-only: the database refuses anything else."""
 
     __tablename__ = "ledger"
-    __table_args__ = (UniqueConstraint("seq"), {"sqlite_autoincrement": True})
-    seq: Mapped[int] = mapped_column(_seq, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(_seq, primary_key=True, autoincrement=False)
+    """1 and up, without gaps: whoever reads what is after a row misses none."""
     time: Mapped[int]
     kind: Mapped[str]
     subject: Mapped[str]
@@ -351,12 +369,24 @@ class LedgerRow(Base):
     evidence: Mapped[bytes]
 
 
+def _after_ledger(dialect: str, statement: str) -> None:
+    ddl = DDL(statement)  # type: ignore[no-untyped-call]
+    event.listen(LedgerRow.__table__, "after_create", ddl.execute_if(dialect=dialect))
+
+
 for _change in ("UPDATE", "DELETE"):
-    event.listen(
-        LedgerRow.__table__,
-        "after_create",
-        DDL(  # type: ignore[no-untyped-call]
-            f"CREATE TRIGGER ledger_no_{_change.lower()} BEFORE {_change} ON ledger "
-            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-        ).execute_if(dialect="sqlite"),
+    _after_ledger(
+        "sqlite",
+        f"CREATE TRIGGER ledger_no_{_change.lower()} BEFORE {_change} ON ledger "
+        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END",
     )
+_after_ledger(
+    "postgresql",
+    "CREATE OR REPLACE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN RAISE EXCEPTION $$the ledger is append-only$$; END'",
+)
+_after_ledger(
+    "postgresql",
+    "CREATE TRIGGER ledger_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger "
+    "EXECUTE FUNCTION ledger_is_append_only()",
+)

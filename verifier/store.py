@@ -1,7 +1,7 @@
 """What survives a restart: one database, every change one transaction.
 
-SQLite by default (write-ahead log, synchronous=FULL: what was acknowledged survives SIGKILL and
-power loss), any SQLAlchemy URL by configuration. Nothing here decides anything.
+SQLite by default, PostgreSQL by configuration (`verifier.database`): what was acknowledged
+survives SIGKILL and power loss. Nothing here decides anything.
 """
 
 import json
@@ -9,24 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    create_engine,
-    delete,
-    event,
-    func,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from evidence import Malformed
 from verifier import plain
 from verifier.config import Misconfigured
+from verifier.database import only_reading, open_engine
 from verifier.ledger import STATUS_CHANGES, Entry, Kind, Row, to_text
 from verifier.mint import Random, Slot
 from verifier.node import Errand
@@ -59,10 +49,6 @@ _PLACE_BYTES = 8
 SKEW_SECONDS = 60
 """For so long after its end a token may still be taken for good by somebody whose clock is late:
 `credential.check` allows for half of it."""
-BUSY_TIMEOUT_MS = 30_000
-"""How long a transaction waits for another one's end."""
-
-_ONLY_READS = "procseal_only_reads"
 
 
 class Stale(Exception):
@@ -336,6 +322,7 @@ class Transaction:
     def append(self, entry: Entry) -> int:
         """Write the row and return its number."""
         row = LedgerRow(
+            seq=self.last_row() + 1,  # not a sequence's: a row that was taken back leaves no gap
             time=self.now,
             kind=str(entry.kind),
             subject=entry.subject,
@@ -400,9 +387,7 @@ class Transaction:
         self._session.flush()
 
     def _setting(self, name: str) -> Setting:
-        setting = self._session.get(Setting, name, with_for_update=True)
-        assert setting is not None
-        return setting
+        return self._session.get_one(Setting, name)
 
 
 def _in_list(number: int) -> ColumnElement[bool]:
@@ -414,29 +399,46 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self._engine = _engine(url)
-            Base.metadata.create_all(self._engine)
+            self._engine = open_engine(url)
+            self._reading = only_reading(self._engine)
+            with self._closed_on_failure():
+                self._prepare()
         except SQLAlchemyError as error:
             raise OSError(f"database: {error}") from error
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Make the tables where there are none; another verifier may be about to do the same."""
         with Session(self._engine) as session, session.begin():
+            Base.metadata.create_all(session.connection())
             for name, value in (("schema", SCHEMA), ("policy-version", 1), ("status-list", 1)):
                 if session.get(Setting, name) is None:
                     session.add(Setting(name=name, value=value))
             found = session.get_one(Setting, "schema").value
-        if found != SCHEMA:
-            raise UnknownSchema(f"expected a database of schema {SCHEMA}, found {found}")
+            if found != SCHEMA:
+                raise UnknownSchema(f"expected a database of schema {SCHEMA}, found {found}")
 
     @contextmanager
     def transaction(self, now: datetime) -> Iterator[Transaction]:
         """Everything done in it is there after it, or nothing where it is left by an exception."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with (
+            _storable(),
+            Session(self._engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield Transaction(session, now)
 
     @contextmanager
     def reading(self, now: datetime) -> Iterator[Transaction]:
         """See the database as of one moment, without a place in the queue of those who write."""
-        engine = self._engine.execution_options(**{_ONLY_READS: True})
-        with Session(engine, expire_on_commit=False) as session:
+        with _storable(), Session(self._reading, expire_on_commit=False) as session:
             yield Transaction(session, now)
 
     def close(self) -> None:
@@ -444,24 +446,10 @@ class Store:
         self._engine.dispose()
 
 
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, isolation_level="SERIALIZABLE")
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def _prepare_sqlite(connection: object, _record: object) -> None:
-    """Leave transactions to us, and make a commit durable before it is acknowledged."""
-    connection.isolation_level = None  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
-
-
-def _begin_immediate(connection: Connection) -> None:
-    """Take the write lock first: a transaction that reads and then writes is never overtaken."""
-    only_reads = connection.get_execution_options().get(_ONLY_READS, False)
-    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+@contextmanager
+def _storable() -> Iterator[None]:
+    """Raise Malformed for what can be no value: PostgreSQL has no text with a NUL."""
+    try:
+        yield
+    except DataError as error:
+        raise Malformed("expected what a database can hold") from error
