@@ -29,7 +29,7 @@ $(VENV): pyproject.toml swtpm/host-packages
 	@swtpm/host-packages
 	@echo "setup: .venv, with tpm2-pytss compiled (about a minute)"
 	@/usr/bin/python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[attestor,verifier,dev]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[attestor,verifier,postgresql,dev]'
 	@mkdir -p build && touch $@
 
 venv: $(VENV)

@@ -76,8 +76,8 @@ TOUCHING = {
 
 SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands",
-    "config", "consequences", "database", "file_commands", "file_tools", "grants", "hints", "http", "init",
-    "inventory", "keys", "ledger", "listeners", "mint", "operator_commands", "operators",
+    "config", "consequences", "database", "file_commands", "file_tools", "grants", "hints", "http",
+    "init", "inventory", "keys", "ledger", "listeners", "mint", "operator_commands", "operators",
     "reference_maker", "relying_parties", "rows", "server_commands", "service", "store",
 }  # fmt: skip
 """The verifier's service part; its pure part may not import any of it."""

@@ -44,7 +44,7 @@ class Config:
     state: Path = Path("/var/lib/procseal/verifier")
     """Directory of the signing keys and the database; only the verifier may enter it."""
     database: str = ""
-    """SQLAlchemy URL; empty for SQLite, in `verifier.sqlite` of the state directory."""
+    """URL of SQLite or PostgreSQL; empty for `verifier.sqlite` in the state directory."""
     socket: Path = Path("/run/procseal/verifier.sock")
     """The operators' UNIX socket, mode 0600."""
     ek_roots: Path = Path("ek-roots")
@@ -100,6 +100,12 @@ class Config:
     def database_url(self) -> str:
         """Return the URL of the database."""
         return self.database or f"sqlite:///{self.state / 'verifier.sqlite'}"
+
+    @property
+    def shared(self) -> dict[str, str]:
+        """Return what all verifiers of a database have to say alike, by its option."""
+        registers = ("execute_register", "user_register", "attestor_register")
+        return {name: str(getattr(self, name)) for name in ("issuer", "trust_domain", *registers)}
 
     @classmethod
     def load(cls, path: Path) -> Self:

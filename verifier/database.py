@@ -77,18 +77,19 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> Engine:
-    noticing = {
+    options = {
         "connect_timeout": 10,
         "keepalives_idle": 10,
         "keepalives_interval": 10,
         "keepalives_count": SILENT_SECONDS // 10 - 1,
         "tcp_user_timeout": SILENT_SECONDS * 1000,
+        "client_encoding": "utf8",
     }
     try:
         # READ COMMITTED: each statement sees what was committed before it. Under REPEATABLE READ
         # the moment that is seen would be the one before the wait for the lock.
         engine = create_engine(
-            url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=noticing
+            url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=options
         )
     except ModuleNotFoundError as error:
         needs = "psycopg, of procseal[postgresql]"

@@ -68,6 +68,11 @@ class Keys:
             raise Misconfigured(f"{state}: the WIT key and the grant key are the same")
         return cls(wit=wit, grant=grant)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Return the name of each key by its file."""
+        return {WIT_KEY: self.wit.kid, GRANT_KEY: self.grant.kid}
+
 
 def jwks(key: SigningKey) -> dict[str, list[dict[str, str]]]:
     """Return the JWK set with the public half of `key`."""

@@ -53,6 +53,14 @@ class Setting(Base):
     value: Mapped[int]
 
 
+class AgreedRow(Base):
+    """What the verifiers of a shared database have in common, as the first of them had it."""
+
+    __tablename__ = "agreed"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
 class NodeRow(Base):
     """A node that has proven its TPM. Its keys never change."""
 

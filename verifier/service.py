@@ -161,7 +161,9 @@ class Service:
     def open(cls, config: Config, *, now: Callable[[], datetime], random: Random) -> Self:
         """Return the service that the configuration describes, its database opened."""
         keys = Keys.load(config.state)
-        return cls(config, Store(config.database_url), keys, now=now, random=random)
+        store = Store(config.database_url)
+        store.demand_agreed(config.shared | keys.names)
+        return cls(config, store, keys, now=now, random=random)
 
     def now(self) -> datetime:
         """Return the time in whole seconds: finer ones would not survive being stored."""

@@ -26,6 +26,7 @@ from verifier.rows import (
     SUSPENDED,
     VALID,
     ActivationRow,
+    AgreedRow,
     Base,
     BootLogRow,
     ChallengeRow,
@@ -440,6 +441,22 @@ class Store:
         """See the database as of one moment, without a place in the queue of those who write."""
         with _storable(), Session(self._reading, expire_on_commit=False) as session:
             yield Transaction(session, now)
+
+    def demand_agreed(self, values: Mapping[str, str]) -> None:
+        """Raise Misconfigured where another verifier of a shared database has another value.
+
+        An SQLite file has one verifier, and may have another one after it.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return
+        with self._closed_on_failure(), Session(self._engine) as session, session.begin():
+            for name, value in values.items():
+                held = session.get(AgreedRow, name)
+                if held is None:
+                    session.add(AgreedRow(name=name, value=value))
+                elif held.value != value:
+                    expected = f"{held.value}, as its other verifiers have it"
+                    raise Misconfigured(f"database: {name}: expected {expected}, got {value}")
 
     def close(self) -> None:
         """Close all connections."""

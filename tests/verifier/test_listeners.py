@@ -26,8 +26,8 @@ PATH = "/v1/status-changes"
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
+def verifier(tmp_path: Path, database: str) -> Iterator[RunningVerifier]:
+    running = RunningVerifier(tmp_path, database=database)
     yield running
     running.close()
 

@@ -20,8 +20,8 @@ from verifier.rows import ENROLLED, PENDING, REMOVED
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
+def verifier(tmp_path: Path, database: str) -> Iterator[RunningVerifier]:
+    running = RunningVerifier(tmp_path, database=database)
     yield running
     running.close()
 
