@@ -95,6 +95,16 @@ class PostgreSql:
         self.await_ready()
 
     @contextmanager
+    def away(self) -> Iterator[None]:
+        """Have no server until the end of the block."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self._process = self._start(self.directory)
+            self.await_ready()
+
+    @contextmanager
     def database(self, options: str = "") -> Iterator[str]:
         """Make a database for somebody; return its URL."""
         self._made += 1

@@ -582,26 +582,32 @@ class Service:
         """End what is over; suspend, later end, what is of silent nodes; say how many of all.
 
         To be called every second. The time that this verifier was not there does not count: before
-        its start, and where a whole interval went by without a call, as on a host that slept.
+        its start, and where a whole interval went by without a call that came to its end, as on a
+        host that slept, or while the database was away.
         """
-        now, config = self.now(), self.config
-        if now - self._swept > config.interval:
+        now = self.now()
+        if now - self._swept > self.config.interval:
             self._there_since = now
+        count = self._end_over() + self._end_silent(now)
         self._swept = now
-        there = now - self._there_since
+        return count
+
+    def _end_silent(self, now: datetime) -> int:
+        """Suspend, later end, what is of silent nodes; say how many credentials."""
+        config, there = self.config, now - self._there_since
         late, too_old = (
             int((now - intervals * config.interval).timestamp())
             if there >= intervals * config.interval
             else 0
             for intervals in (config.suspend_after, config.late_after)
         )
-        count = self._end_over()
         with self.reading() as reading:
             if not (late and reading.processes(accepted_before=late, is_suspended=False)) and not (
                 too_old and reading.processes(accepted_before=too_old)
             ):
-                return count
+                return 0
         with self.transaction() as transaction:
+            count = 0
             if too_old:
                 silent = transaction.processes(accepted_before=too_old)
                 count += revoke_all(transaction, silent, Cause.TOO_OLD)

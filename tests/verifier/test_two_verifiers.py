@@ -17,8 +17,10 @@ from threading import Event
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from tests.open_doors import Door, open_doors
+from tests.postgresql import PostgreSql
 from tests.relying_party import Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import SimulatedNode
@@ -279,6 +281,22 @@ def test_both_sweep_and_each_end_is_there_once(pair: Pair) -> None:
                 one.wait(STEP - 1)
             at_once(*(partial(one.watch, 1) for one in pair.both))
         assert pair.first.kinds().count(kind) == len(players)
+
+
+def test_a_database_that_is_away_is_nobodys_silence(pair: Pair, postgresql: PostgreSql) -> None:
+    player = pair.player()
+    player.enrol()
+    player.attest([player.node.new_process()])
+    assert pair.first.watch(80) == 0
+    with postgresql.away():
+        for _ in range(20):
+            pair.first.wait(20)
+            with pytest.raises(DBAPIError):
+                pair.first.watch(1)
+    assert pair.first.watch(80) == 0
+    assert set(pair.first.statuses().values()) == {"valid"}
+    assert pair.first.watch(30) == 1
+    assert set(pair.first.statuses().values()) == {Cause.LATE}
 
 
 # What they have in common
