@@ -1,6 +1,7 @@
 """Files that nobody in this project wrote: in `shared/vectors`, beside the checkout or absent."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,4 +22,9 @@ def expected(kind: str) -> dict[str, Any]:
 
 def names(kind: str) -> list[Any]:
     """Return the parameters of a test of each file of a kind: one that is skipped where absent."""
-    return sorted(expected(kind)) or [pytest.param("", marks=needs_vectors, id="absent")]
+    return or_absent(expected(kind))
+
+
+def or_absent(parameters: Iterable[Any]) -> list[Any]:
+    """Return the parameters in their order, or one that is skipped and says why."""
+    return sorted(parameters) or [pytest.param("", marks=needs_vectors, id="absent")]

@@ -16,7 +16,7 @@ from attestor import templates
 from evidence import tpm
 from evidence.event_log import EventLog
 from evidence.ima import read_measurement, read_records
-from tests.shared_vectors import VECTORS, expected, needs_vectors
+from tests.shared_vectors import VECTORS, expected, needs_vectors, or_absent
 from verifier import enrolment
 from verifier.__main__ import main
 from verifier.attestation_key import verify_ak
@@ -177,7 +177,7 @@ def test_the_readme_says_what_is_not_judged_and_why() -> None:
 UNJUDGED = [name for name in files() if reasons(name)] if VECTORS.is_dir() else []
 
 
-@pytest.mark.parametrize("name", UNJUDGED)
+@pytest.mark.parametrize("name", or_absent(UNJUDGED))
 def test_what_is_not_judged_is_refused(name: str, capsys: Out) -> None:
     for command in (["check-eventlog"], ["check-log"], ["check-log", "--ascii"]):
         assert main([*command, str(VECTORS / name), "--quiet"]) == MISUSED
@@ -187,7 +187,7 @@ def test_what_is_not_judged_is_refused(name: str, capsys: Out) -> None:
 # Section 2: what others' tools say of logs
 
 
-@pytest.mark.parametrize("path", sorted(VECTORS.glob("tpm2-tools/raw-yaml/*.yaml")), ids=str)
+@pytest.mark.parametrize("path", or_absent(VECTORS.glob("tpm2-tools/raw-yaml/*.yaml")), ids=str)
 def test_registers_that_tpm2_tools_compute(path: Path, capsys: Out) -> None:
     """tpm2_eventlog extends every bank that a log declares, events that lack a digest aside."""
     assert main(["check-eventlog", str(VECTORS / "tpm2-tools" / path.stem), "--json"]) == YES

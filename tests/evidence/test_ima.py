@@ -19,9 +19,9 @@ from evidence.ima import (
     read_records,
 )
 from tests.evidence.shapes import flips, records
+from tests.shared_vectors import VECTORS, needs_vectors
 from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 few = settings(max_examples=100, deadline=None)
 
 paths = st.binary(max_size=60).filter(lambda path: b"\0" not in path)
@@ -119,10 +119,6 @@ def test_a_digest_field_of_another_form_is_malformed(digest: bytes) -> None:
 
 
 # Lists that kernels have written (shared/vectors, where that is present)
-
-needs_vectors = pytest.mark.skipif(
-    not VECTORS.exists(), reason="shared/vectors is not beside the checkout"
-)
 
 
 def replayed(encoded: bytes, bank: str, register: int = 10) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,13 +22,10 @@ from evidence.ima import (
 )
 from evidence.ima_ascii import read_ascii_records
 from tests.evidence.shapes import flips
+from tests.shared_vectors import VECTORS, needs_vectors
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
 KERNELS = VECTORS / "kernels"
 few = settings(max_examples=60, deadline=None)
-needs_vectors = pytest.mark.skipif(
-    not VECTORS.exists(), reason="shared/vectors is not beside the checkout"
-)
 
 FORMATS = (*TEMPLATES, "d-ng|sig", "n-ng|d-ng", "n-ng|sig|d-ng", "n-ng|sig", "n", "sig", "d",
            "d-ng|n-ng|iuid", "d-ngv2|n", "d-ng|d-ng|n", "imode|n-ng|d-modsig")  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evidence import Malformed, tpm
 from tests.evidence.shapes import STRUCTURES, flips
-from tests.shared_vectors import VECTORS
+from tests.shared_vectors import VECTORS, needs_vectors, or_absent
 from tests.simulated_node import SimulatedNode, make_challenge
 
 few = settings(max_examples=60, deadline=None)
@@ -108,8 +108,7 @@ def generated() -> list[str]:
     return sorted(name for name in json.loads(index.read_text())["vectors"] if "." in name)
 
 
-@pytest.mark.skipif(not generated(), reason="shared/vectors is not beside the checkout")
-@pytest.mark.parametrize("name", generated())
+@pytest.mark.parametrize("name", or_absent(generated()))
 def test_a_real_quote(name: str) -> None:
     folder = VECTORS / "generated-swtpm"
     expected = json.loads((folder / "index.json").read_text())["vectors"][name]
@@ -126,14 +125,14 @@ def test_a_real_quote(name: str) -> None:
     assert key.qualified_name(endorsement).hex() == expected["qualified_name"]
 
 
-@pytest.mark.skipif(not generated(), reason="shared/vectors is not beside the checkout")
+@needs_vectors
 @pytest.mark.parametrize("name", ["reject-bad-magic-forgery", "reject-trailing-byte"])
 def test_a_forged_quote(name: str) -> None:
     with pytest.raises(Malformed):
         tpm.Attest.decode((VECTORS / "generated-swtpm" / f"{name}.quote").read_bytes())
 
 
-@pytest.mark.skipif(not generated(), reason="shared/vectors is not beside the checkout")
+@needs_vectors
 def test_a_real_attestation_of_time() -> None:
     encoded = (VECTORS / "generated-swtpm" / "reject-gettime-as-quote.quote").read_bytes()
     attest = tpm.Attest.decode(encoded)
@@ -142,7 +141,7 @@ def test_a_real_attestation_of_time() -> None:
     assert attest.encode() == encoded
 
 
-@pytest.mark.skipif(not generated(), reason="shared/vectors is not beside the checkout")
+@needs_vectors
 def test_a_key_in_a_file_has_its_size_before_it_or_not() -> None:
     sized = (VECTORS / "generated-swtpm" / "owner-ak.ak.tpm2b_public").read_bytes()
     key = tpm.Public.decode_sized(sized)
@@ -152,7 +151,7 @@ def test_a_key_in_a_file_has_its_size_before_it_or_not() -> None:
             tpm.Public.decode_sized(bad)
 
 
-@pytest.mark.skipif(not generated(), reason="shared/vectors is not beside the checkout")
+@needs_vectors
 def test_a_real_certification() -> None:
     folder = VECTORS / "generated-swtpm"
     encoded = (folder / "certify-creation.attest").read_bytes()

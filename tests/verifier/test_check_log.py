@@ -15,6 +15,8 @@ from evidence import Malformed
 from evidence.ima import LIST_HASHES, Record, encode_values, hash_of, read_records
 from evidence.ima_ascii import read_ascii_records
 from tests.evidence.shapes import flips
+from tests.shared_vectors import VECTORS, names, needs_vectors, or_absent
+from tests.shared_vectors import expected as tabled
 from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
 from verifier import file_tools
 from verifier.__main__ import main
@@ -23,10 +25,6 @@ from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.hints import NEXT
 from verifier.reasons import Reason
 
-VECTORS = Path(__file__).resolve().parents[3] / "shared" / "vectors"
-needs_vectors = pytest.mark.skipif(
-    not VECTORS.exists(), reason="shared/vectors is not beside the checkout"
-)
 Out = pytest.CaptureFixture[str]
 
 
@@ -374,20 +372,14 @@ def test_a_file_that_is_too_long_is_not_read(
 HASH_OF_SIZE = {20: "sha1", 32: "sha256", 48: "sha384", 64: "sha512"}
 
 
-def published() -> dict[str, Any]:
-    path = VECTORS / "expected.json"
-    found: dict[str, Any] = json.loads(path.read_text())["ima"] if path.exists() else {}
-    return found
-
-
 @needs_vectors
 def test_the_table_is_read() -> None:
-    assert len(published()) == 18
+    assert len(tabled("ima")) == 18
 
 
-@pytest.mark.parametrize("name", published())
+@pytest.mark.parametrize("name", names("ima"))
 def test_a_published_list(name: str, capsys: Out) -> None:
-    expected = published()[name]
+    expected = tabled("ima")[name]
     arguments: list[str | Path] = [VECTORS / name]
     if expected["binary"]:
         arguments += ["--log-hash", HASH_OF_SIZE[expected["template_hash_len"][0]]]
@@ -443,6 +435,10 @@ def test_single_lines_of_several_templates() -> None:
         assert checked.is_consistent
 
 
+def place_of(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
 def kernel_lists() -> list[Path]:
     folder = VECTORS / "kernels"
     return sorted(
@@ -456,7 +452,7 @@ def test_the_kernels_lists_are_found() -> None:
     assert len(kernel_lists()) >= 13
 
 
-@pytest.mark.parametrize("path", kernel_lists(), ids=lambda path: "/".join(path.parts[-2:]))
+@pytest.mark.parametrize("path", or_absent(kernel_lists()), ids=place_of)
 def test_a_kernels_list(path: Path, capsys: Out) -> None:
     status, answer = run(capsys, path)
     assert status == YES
@@ -469,7 +465,7 @@ TEXTS = sorted(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: "/".join(path.parts[-2:]))
+@pytest.mark.parametrize("path", or_absent(TEXTS), ids=place_of)
 def test_a_kernels_list_in_text_says_the_same(path: Path, capsys: Out) -> None:
     """As far as both go: to read a list is measured too, so the one read later is longer."""
     assert run(capsys, path, "--ascii")[0] == YES
