@@ -48,7 +48,10 @@ DRAWERS: dict[str, set[str]] = {
 """The file of a room that may import each of these too."""
 
 PURE = {
-    "evidence": sorted(path.stem for path in (ROOT / "evidence").glob("*.py")),
+    "evidence": sorted(
+        str(path.relative_to(ROOT / "evidence").with_suffix(""))
+        for path in (ROOT / "evidence").rglob("*.py")
+    ),
     "credential": [
         "base64url", "caller", "check", "crypto", "dpop", "grant", "introspection", "jws", "keys",
         "local", "members", "nonces", "presentation", "reasons", "requirements", "seen", "status",
