@@ -1,7 +1,8 @@
 """What operators approve for a while: asked for, approved, closed; each with a row in the ledger.
 
 Only a process that lacks nothing else asks. What it asks for waits an hour for an operator; from
-then on processes of that workload on that node may do it, and nothing beside it, until it closes.
+then on processes of that workload on that node may do it, and nothing beside it, until it closes,
+at the latest with the node's boot.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from verifier.store import Transaction
 ID_BYTES = 8
 MOST_WAITING = 16
 """Of one workload on one node, at a time: what its processes can make operators read."""
+MOST_OF_PROCESS = 4
+"""Of those, for one process: no single one keeps the others from being heard."""
 WAITING = timedelta(hours=1)
 """How long what was asked for waits, from when it was asked for last."""
 LONGEST = timedelta(hours=24)
@@ -29,7 +32,10 @@ LONGEST = timedelta(hours=24)
 
 
 def ask(transaction: Transaction, core: CoreRecord, errand: Errand, *, random: Random) -> str:
-    """Have an operator asked; return the grant's id, empty where too many wait already."""
+    """Have an operator asked; return the grant's id, empty where too many wait already.
+
+    The process that asked first counts as the one that a request is of.
+    """
     held = transaction.grant_for(core.node, errand)
     if held is not None and held.until <= transaction.now:
         close(transaction, held, Cause.GRANT_EXPIRED)
@@ -39,7 +45,8 @@ def ask(transaction: Transaction, core: CoreRecord, errand: Errand, *, random: R
         held.until = held.until if held.is_open else until
         return held.id
     waiting = transaction.grants(node=core.node, workload=errand.workload, is_open=False)
-    if len(waiting) >= MOST_WAITING:
+    of_process = [one for one in waiting if one.pid == core.pid]
+    if len(waiting) >= MOST_WAITING or len(of_process) >= MOST_OF_PROCESS:
         return ""
     row = GrantRow(
         id=random(ID_BYTES).hex(),
@@ -73,10 +80,16 @@ def close(transaction: Transaction, row: GrantRow, cause: Cause, *, reason: str 
     return count
 
 
-def close_all(transaction: Transaction, *, node: str = "", workload: str = "") -> None:
-    """End the grants of a node or a workload that is removed."""
+def close_all(
+    transaction: Transaction,
+    *,
+    node: str = "",
+    workload: str = "",
+    cause: Cause = Cause.GRANT_CLOSED,
+) -> None:
+    """End the grants of a node or a workload that is removed, or of a boot that is over."""
     for row in transaction.grants(node=node, workload=workload):
-        close(transaction, row, Cause.GRANT_CLOSED)
+        close(transaction, row, cause)
 
 
 def end_over(transaction: Transaction, policy: Policy) -> int:

@@ -84,7 +84,7 @@ class Node:
     labels: tuple[tuple[str, str], ...] = ()
     """Names and values that operators gave it, by name."""
     approvals: tuple[Approval, ...] = ()
-    """Those that were open when its evidence came."""
+    """Those that were open when its evidence came: like `canaries`, of the boot that was known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from evidence import Malformed, tpm
 from evidence.messages import KnownProcess, NewProcess
 from verifier.core_record import process_label, verify_record
 from verifier.host import Host, verify_host
-from verifier.instance import AcceptedInstance
+from verifier.instance import AcceptedInstance, is_same_boot
 from verifier.levels import LevelledProcess, verify_level
 from verifier.look import verify_look
 from verifier.mapped_files import Catalogue, verify_files
@@ -135,7 +135,7 @@ def _judge(bench: _Bench, offer: _Offer) -> Accepted | Refused:
     # (5) All that together is as much assurance as the workload demands.
     levelled = verify_level(hosted)
     # (6) It may have what it asks for; last, as an operator is asked for nothing in vain.
-    return _grant(levelled, node=bench.node, now=bench.now)
+    return _grant(levelled, bench)
 
 
 def _identify(bench: _Bench, offer: _Offer) -> WantedProcess:
@@ -158,8 +158,12 @@ def _identify_known(bench: _Bench, offer: KnownProcess) -> WantedProcess:
     return verify_wanted(record, node=bench.node.name, policy=bench.policy)
 
 
-def _grant(levelled: LevelledProcess, *, node: Node, now: datetime) -> Accepted | Refused:
-    """Return the acceptance, or a refusal that an operator may help with."""
+def _grant(levelled: LevelledProcess, bench: _Bench) -> Accepted | Refused:
+    """Return the acceptance, or a refusal that an operator may help with.
+
+    No approval counts in another boot than the one in which it was given.
+    """
+    node = bench.node
     wanted = levelled.hosted.seen.wanted
     core, key = wanted.core, wanted.record.key
     try:
@@ -167,8 +171,8 @@ def _grant(levelled: LevelledProcess, *, node: Node, now: datetime) -> Accepted 
             wanted.workload,
             core.purpose,
             job=core.origin.job,
-            approvals=node.approvals,
-            now=now,
+            approvals=node.approvals if is_same_boot(bench.instance.quote, node) else (),
+            now=bench.now,
             what=process_label(core),
         )
     except NotApproved as missing:

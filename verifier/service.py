@@ -59,7 +59,7 @@ from verifier.consequences import (
 from verifier.crypto.activation import ENTROPY_BYTES, make_credential
 from verifier.endorsement import Trust
 from verifier.enrolment import JudgedEnrolment, ek_hash, judge_enrolment, verify_answer
-from verifier.grants import ask, end_over
+from verifier.grants import ask, close_all, end_over
 from verifier.instance import verify_signed
 from verifier.inventory import read_inventory
 from verifier.keys import Keys
@@ -510,6 +510,8 @@ class Service:
         with self.transaction() as transaction:
             node = transaction.demand_unchanged(case.node.name, snapshot.version, version)
             digest = self._keep(transaction, snapshot, verdict)
+            if verdict.checkpoint.reset_count != node.instance_reset_count:
+                close_all(transaction, node=node.name, cause=Cause.NODE_REBOOTED)
             if verdict.forgets_known:
                 forget_known(transaction, node, verdict)
             advance(transaction, node, verdict)

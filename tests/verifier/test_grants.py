@@ -24,7 +24,7 @@ from verifier import NodeVerdict, Reason, service
 from verifier.__main__ import main
 from verifier.case import WORKLOAD, Case, Exported, judge, outcome_of
 from verifier.commands import MISUSED, NO, YES
-from verifier.grants import LONGEST, MOST_WAITING, WAITING
+from verifier.grants import LONGEST, MOST_OF_PROCESS, MOST_WAITING, WAITING
 from verifier.ledger import Cause, Kind
 from verifier.operators import MOST_WORDS, Unfit, call
 
@@ -245,6 +245,35 @@ def test_what_is_asked_for_is_bounded_for_each_workload_and_node(
     assert len(verifier.operators.grant_list()) == MOST_WAITING
 
 
+def test_no_process_keeps_the_others_of_its_workload_from_asking(
+    verifier: RunningVerifier, player: Player
+) -> None:
+    """What it asks again is no further request; what was approved waits no longer."""
+    put(verifier, APPROVED, 'context = ["session"]')
+
+    def ask(session: str, pid: int) -> str:
+        wanted = purpose(AUDIENCE, context=(f"session={session}",))
+        core = {"purpose": wanted, "pid": pid}
+        process = player.node.new_process(core=core, look={"pid": pid})
+        [outcome] = [
+            one for one in player.attest([process]).outcomes if one.key_name == process.key_name
+        ]
+        [finding] = outcome.findings
+        assert finding.reason == Reason.USE_GRANT
+        return finding.expected
+
+    for number in (*range(MOST_OF_PROCESS), 0):
+        assert ask(f"{number}", 500).startswith("verifier grant approve")
+    assert ask("one more", 500) == "fewer requests that wait already"
+    assert ask("of another", 501).startswith("verifier grant approve")
+    waiting = verifier.operators.grant_list()
+    assert len(waiting) == MOST_OF_PROCESS + 1
+    verifier.operators.grant_approve(
+        next(one["grant"] for one in waiting if one["pid"] == 500), QUARTER
+    )
+    assert ask("one more", 500).startswith("verifier grant approve")
+
+
 def test_what_nobody_approves_waits_no_longer_than_an_hour(
     verifier: RunningVerifier, player: Player
 ) -> None:
@@ -297,6 +326,37 @@ def test_118_what_was_approved_ends_when_an_operator_closes_it(
     assert causes(verifier) == [Cause.GRANT_CLOSED] * 2
     assert verifier.operators.grant_list() == []
     assert refused(player, YEAR)["reason"] == Reason.USE_GRANT
+
+
+@pytest.mark.attack(number=118, attacker=PROCESS, asset=ACCESS)
+def test_118_what_was_approved_ends_when_its_node_reboots(
+    verifier: RunningVerifier, player: Player, party: Party
+) -> None:
+    """With the first evidence of the next boot, which asks for the same; so does what waits."""
+    id_ = approved(verifier, player)
+    put(verifier, APPROVED + APPROVED.replace("close-year", "close-month"))
+    refused(player, purpose(AUDIENCE, ("close-month",)))
+    token = token_of(player, start(player, YEAR))
+    player.node.reboot()
+    player.processes = []
+    told = refused(player, YEAR)
+    assert told["reason"] == Reason.USE_GRANT
+    assert party.state(token) == REVOKED
+    [waiting] = verifier.operators.grant_list()
+    assert told["expected"] == f"verifier grant approve {waiting['grant']}"
+    assert (waiting["grant"] != id_, waiting["state"]) == (True, "waits")
+    ends = [one["cause"] for one in rows(verifier, Kind.GRANT_CLOSED)]
+    assert ends == [Cause.NODE_REBOOTED] * 2
+
+
+def test_what_was_approved_survives_another_attestor_of_the_same_boot(
+    verifier: RunningVerifier, player: Player
+) -> None:
+    id_ = approved(verifier, player)
+    player.node.hand_over()
+    player.processes = []
+    player.attest()
+    assert player.claims(start(player, YEAR)).procseal.grant == id_
 
 
 def test_the_ledger_has_all_of_it_with_the_operators_words(
