@@ -195,6 +195,13 @@ def test_each_demand_is_on_the_page() -> None:
     assert reasons <= set(Reason)
 
 
+@pytest.mark.parametrize("name", DEMANDS)
+def test_each_demand_is_an_option_as_the_page_has_it(site: Site, name: str) -> None:
+    [line] = re.findall(rf"(?m)^\| `({name} = .*?)`", PAGE)
+    others = [one for one in GATE.splitlines(keepends=True) if not one.startswith(name)]
+    load_gate(site.configure(*others, f"{line.replace('…', 'ab' * 32)}\n"))
+
+
 def test_each_demand_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         credential_main(["verify", "--help"])

@@ -164,7 +164,7 @@ _READERS: Mapping[str, Callable[[str, object], object]] = {
     **dict.fromkeys(
         (
             "verifier", "trust_domain", "keys", "audience", "minimum", "ca", "reached_at", "url",
-            "seen", "spool", "name", "secret", "binding",
+            "seen", "spool", "name", "secret", "binding", "parent", "job",
         ),
         _text,
     ),
