@@ -117,6 +117,13 @@ def decide(  # noqa: PLR0913
     return claims
 
 
+def demand_active(
+    claims: Claims, token: str, status: Statuses, *, max_age: timedelta, now: datetime
+) -> None:
+    """Do what `decide` does about a status that was asked for only once all else had held."""
+    _refuse_any([*_judge_status(claims.status, token, status, max_age, now)])
+
+
 def _read_proof(proof: str | DPoP | None, use_key: bytes) -> wpt.Proof | dpop.Proof:
     if isinstance(proof, DPoP) and proof.proof:
         return dpop.read(proof.proof, use_key=use_key)

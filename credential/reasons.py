@@ -77,6 +77,7 @@ class Reason(StrEnum):
 
     REQUEST_NOT_HTTP = "request.not-http"
     REQUEST_NOT_JUDGED = "request.not-judged"
+    REQUEST_TOO_MANY = "request.too-many"
     USE_MALFORMED = "use.malformed"
     USE_VERSION = "use.version-unknown"
     USE_SPOOL_FULL = "use.spool-full"

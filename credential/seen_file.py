@@ -9,7 +9,7 @@ from pathlib import Path
 
 from credential.nonces import KEY_BYTES, Nonces
 from credential.reasons import Reason, Refused
-from credential.seen import MOST_PROOFS
+from credential.seen import MOST_PROOFS, demand_room, token_of
 from credential.sqlite_file import opened
 
 FORMAT = 1
@@ -30,9 +30,10 @@ log = logging.getLogger("credential")
 class SeenFile:
     """A replay store (`credential.seen.ReplayStore`) that SIGKILL and a loss of power leave full.
 
-    Full, or out of order, it refuses. A clock that is set back refuses what may have been forgotten
-    already: after one that was years ahead, somebody has to remove the file. One thread at a time
-    may use a value of this class; a process that was forked opens the file itself.
+    Full, or out of order, it refuses; a token has the room that it has in `Seen`. A clock that is
+    set back refuses what may have been forgotten already: after one that was years ahead, somebody
+    has to remove the file. One thread at a time may use a value of this class; a process that was
+    forked opens the file itself.
     """
 
     def __init__(self, path: Path, *, most: int = MOST_PROOFS) -> None:
@@ -71,10 +72,18 @@ class SeenFile:
             if until <= latest or self._knows(proof):
                 return False
             [span] = self._file.execute(_SPAN).fetchone()
-            if span >= self._most:
-                raise Refused.because(Reason.PROOF_STORE_FULL, "too many requests to remember")
+            left = self._most - span
+            # Nobody has more than there is: counted only where that could be too much.
+            taken = self._count_of(token_of(proof)) if span >= left else 0
+            demand_room(left, taken=taken)
             self._file.execute("INSERT INTO proofs (proof, until) VALUES (?, ?)", (proof, until))
             return True
+
+    def _count_of(self, token: str) -> int:
+        """Return how many proofs of a token are remembered: texts between `TOKEN.` and `TOKEN/`."""
+        query = "SELECT COUNT(*) FROM proofs WHERE proof > ? AND proof < ?"
+        [count] = self._file.execute(query, (f"{token}.", f"{token}/")).fetchone()
+        return int(count)
 
     def _knows(self, proof: str) -> bool:
         known = self._file.execute("SELECT 1 FROM proofs WHERE proof = ?", (proof,))

@@ -168,6 +168,14 @@ class TooLarge(Exception):
     """A body longer than its route reads."""
 
 
+class NoLines(Exception):
+    """A body that is no lines of a relying party's log, for reasons of `credential.use`."""
+
+    def __init__(self, findings: list[dict[str, str]]) -> None:
+        self.findings = findings
+        super().__init__(findings)
+
+
 # The attestors' door
 
 
@@ -251,7 +259,8 @@ def _uses(body: bytes) -> tuple[Use, ...]:
     try:
         return read_batch(body)
     except MalformedUse as error:
-        raise Malformed(str(error)) from error
+        findings = [_finding(one.reason, label(one.what)) for one in error.findings]
+        raise NoLines(findings) from error
 
 
 def _asker(request: web.Request) -> Asker:
@@ -382,6 +391,8 @@ def _told_apart(error: Exception) -> tuple[int, list[dict[str, str]]] | None:
     match error:
         case Malformed() | TimeoutError():
             found = 400, [_finding("malformed.message", label(str(error) or "too slow"))]
+        case NoLines():
+            found = 400, error.findings
         case TooLarge() | web.HTTPRequestEntityTooLarge():
             found = 413, [_finding("malformed.too-large", str(error))]
         case Rejected():

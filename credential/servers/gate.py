@@ -17,10 +17,11 @@ from typing import Literal, Protocol
 
 from credential import base64url, dpop, use, wit, wpt
 from credential.caller import Caller
-from credential.check import Statuses, decide
+from credential.check import Statuses, decide, demand_active
+from credential.introspection import Introspected
 from credential.keys import Keys
 from credential.nonces import KEY_BYTES, Nonces
-from credential.presentation import CHALLENGE, presented, wants_nonce
+from credential.presentation import CHALLENGE, Presented, presented, wants_nonce
 from credential.reasons import Malformed, Reason, Refused
 from credential.requirements import Requirements
 from credential.seen import ReplayStore, Seen
@@ -143,8 +144,23 @@ class Gate:
         return _refusal(refused, id_, nonce=self._nonces.at(self._clock()))
 
     async def _judge(self, request: Request) -> Claims:
+        """Return whose request it is; the verifier is asked about none that is refused anyway."""
         found = presented(request.values_of, nonces=self._nonces)
-        status = await self._status_of(found.token)
+        if isinstance(self._status, StatusLists):
+            await self._status.freshen(found.token)
+        if not isinstance(self._status, Introspection):
+            return self._decide(found, request, self._status)
+        claims = self._decide(found, request, "unchecked")
+        demand_active(
+            claims,
+            found.token,
+            await self._ask(self._status, found.token),
+            max_age=self._require.max_status_age,
+            now=self._clock(),
+        )
+        return claims
+
+    def _decide(self, found: Presented, request: Request, status: Statuses) -> Claims:
         return decide(
             found.token,
             found.proof,
@@ -157,15 +173,9 @@ class Gate:
             status=status,
         )
 
-    async def _status_of(self, token: str) -> Statuses:
-        """Return what there is to know about the status of a token that the verifier has signed."""
-        if isinstance(self._status, StatusLists):
-            await self._status.freshen(token)
-        if not isinstance(self._status, Introspection):
-            return self._status
-        wit.read(token, self._keys_of_now())
+    async def _ask(self, status: Introspection, token: str) -> Introspected:
         try:
-            return await self._status.ask(token)
+            return await status.ask(token)
         except OSError as error:
             log.warning("introspection: %s", error)
             raise Refused.because(Reason.INTROSPECTION_UNANSWERED, "the verifier") from error
@@ -240,6 +250,8 @@ def _refusal(refused: Malformed | Refused, id_: str, *, nonce: str) -> Refusal:
         status = HTTPStatus.BAD_REQUEST
     elif refused.findings[0].reason in _BUSY:
         status = HTTPStatus.SERVICE_UNAVAILABLE
+    elif refused.findings[0].reason == Reason.REQUEST_TOO_MANY:
+        status = HTTPStatus.TOO_MANY_REQUESTS
     else:
         status = HTTPStatus.FORBIDDEN
     return Refusal(

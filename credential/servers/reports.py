@@ -1,5 +1,8 @@
 """Lines of the log for the verifier's ledger: on disk first, and then sent until they are there.
 
+A line that the verifier will not have is set aside, on disk too, and stops no other. It is sent
+again when the gate is opened again.
+
 reports = Reports(Verifier(url, tls=tls, name="ledger", secret=secret), Path("uses.sqlite"))
 gate = Gate(..., reports=reports)
 """
@@ -20,6 +23,7 @@ from credential.reasons import Reason, Refused
 from credential.servers.verifier import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
+    Unwanted,
     Verifier,
     session,
     whole_body,
@@ -32,6 +36,11 @@ GATHER_SECONDS = 0.5
 LOOK_SECONDS = 30
 """How often the spool is looked at for what another process has left there."""
 MOST_RECEIPT_BYTES = 4096
+UNRECORDABLE = frozenset(
+    {Reason.USE_MALFORMED, Reason.USE_VERSION, "relying-party.of-another-audience"}
+)
+"""Why the verifier will not have lines, today or tomorrow: they are of another version of this
+program, or from when this relying party had another audience."""
 MOST_REFUSED_PER_HOUR = 1_000
 """Refused requests that are reported, of those with a token of the verifier's and of those without
 each: strangers fill neither the spool nor the ledger, and keep no misused token's line out of them.
@@ -59,14 +68,16 @@ class Reports:
     async def open(self) -> AsyncIterator[None]:
         """Send what waits until the end of the block; what is left then waits for the next one."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._spool = await self._in_thread(lambda: Spool(self._path, most=self._most))
+        spool = self._spool = await self._in_thread(lambda: Spool(self._path, most=self._most))
+        if count := await self._in_thread(spool.take_back):
+            log.warning("%s: %d lines were set aside: they are sent again", self._path, count)
         sending = asyncio.create_task(self._send_for_ever())
         try:
             yield
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            spool, self._spool = self._spool, None
+            self._spool = None
             await self._in_thread(spool.close)
             self._thread.shutdown()
 
@@ -139,9 +150,25 @@ class Reports:
         )
         if batch is None:
             return True
-        await self._post(opened, batch)
-        await self._in_thread(lambda: spool.remove(batch))
+        await self._deliver(opened, spool, batch)
         return False
+
+    async def _deliver(self, opened: ClientSession, spool: Spool, batch: Batch) -> None:
+        """Bring all of these into the ledger but those that the verifier will not have."""
+        try:
+            await self._post(opened, batch)
+        except Unwanted as unwanted:
+            reason = _unrecordable(unwanted.body)
+            if not reason:
+                raise
+            if len(batch.lines) > 1:  # one of them is meant
+                for half in batch.halves():
+                    await self._deliver(opened, spool, half)
+                return
+            count = await self._in_thread(lambda: spool.set_aside(batch, reason))
+            log.warning("%s: %d lines set aside, the last for %s", self._path, count, reason)
+        else:
+            await self._in_thread(lambda: spool.remove(batch))
 
     async def _post(self, opened: ClientSession, batch: Batch) -> None:
         """Return once the verifier has said that all of these are in its ledger."""
@@ -156,3 +183,13 @@ class Reports:
         body = await whole_body(request, most_bytes=MOST_RECEIPT_BYTES)
         if json.loads(body) != {"recorded": len(batch.lines)}:
             raise ValueError(f"expected a receipt for {len(batch.lines)} lines, got {body!a}")
+
+
+def _unrecordable(body: bytes) -> str:
+    """Return the reason of an answer that is about the lines themselves, empty if it is not."""
+    try:
+        [finding] = json.loads(body)["findings"]
+        reason = finding["reason"]
+    except (ValueError, TypeError, KeyError):
+        return ""
+    return reason if isinstance(reason, str) and reason in UNRECORDABLE else ""

@@ -16,6 +16,14 @@ LONGEST_PAUSE = timedelta(seconds=30)
 """Between two tries, while the verifier is out of reach."""
 
 
+class Unwanted(OSError):
+    """Another answer than a good one, with its body."""
+
+    def __init__(self, what: str, body: bytes) -> None:
+        super().__init__(what)
+        self.body = body
+
+
 class Verifier:
     """One verifier: nobody else is ever asked.
 
@@ -75,15 +83,15 @@ async def whole_body(
 ) -> bytes:
     """Return the body of a good answer, one byte too many of one that is too long.
 
-    Raise OSError where there is no good answer.
+    Raise Unwanted where the answer is another one, OSError where there is none too.
     """
     try:
         async with request as response:
-            if response.status != HTTPStatus.OK:
-                raise OSError(f"{response.url}: {response.status}")
             body = b""
             while len(body) <= most_bytes and not response.content.at_eof():
                 body += await response.content.read(most_bytes + 1 - len(body))
+            if response.status != HTTPStatus.OK:
+                raise Unwanted(f"{response.url}: {response.status}", body)
             return body
     except (TimeoutError, ClientError) as error:
         raise OSError(f"no answer: {type(error).__name__}: {error}") from error

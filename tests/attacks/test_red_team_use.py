@@ -231,6 +231,24 @@ def test_the_file_says_what_the_memory_says(steps: list[tuple[int, int]]) -> Non
         file.close()
 
 
+@pytest.mark.attack(number=103, attacker=PROCESS, asset=SERVICE)
+@pytest.mark.parametrize("is_file", [True, False])
+def test_103_one_process_leaves_room_for_the_proofs_of_all_others(
+    tmp_path: Path, *, is_file: bool
+) -> None:
+    """It is told to wait; the others are let in, and so is whoever comes next."""
+    seen = SeenFile(tmp_path / "seen", most=10) if is_file else Seen(most=10)
+    loud = [request(proof=make_proof(jti=bytes([number] * 16))) for number in range(6)]
+    found = [admit(one, seen=seen) for one in loud]
+    assert [isinstance(caller, Caller) for caller, _ in found] == [True] * 5 + [False]
+    refusal, line = found[-1]
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, line.reasons) == (429, ("request.too-many",))
+    for jti in ("b3RoZXJvdGhlcm90aGVyb3", "dGhpcmR0aGlyZHRoaXJkdA"):
+        caller, _ = admit(request(make_token(jti=jti)), seen=seen)
+        assert isinstance(caller, Caller)
+
+
 def test_a_file_that_is_full_or_broken_lets_nobody_in(tmp_path: Path) -> None:
     path = tmp_path / "seen"
     full = SeenFile(path, most=1)

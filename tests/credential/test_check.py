@@ -302,6 +302,20 @@ def test_seen_forgets_what_has_ended_and_nothing_else() -> None:
     assert not seen.add("a", now=ends[1], until=ends[0])
 
 
+def test_one_token_has_as_much_room_in_seen_as_it_leaves_to_all_others() -> None:
+    """And has it again once its proofs are forgotten."""
+    seen = Seen(most=100)
+    for now, end in ((NOW, NOW + SECOND), (NOW + SECOND, NOW + 2 * SECOND)):
+        added = {"loud": 0, "other": 0, "late": 0}
+        for token in added:
+            with pytest.raises(Refused) as refusal:  # noqa: PT012 - it is the last that is refused
+                for number in range(200):
+                    seen.add(f"{token}.{number}", now=now, until=end)
+                    added[token] += 1
+            assert reasons(refusal.value) == ["request.too-many"]
+        assert added == {"loud": 50, "other": 25, "late": 13}
+
+
 def test_a_clock_set_back_does_not_make_seen_forget() -> None:
     seen = Seen()
     assert seen.add("a", now=NOW, until=NOW + SECOND)

@@ -159,6 +159,15 @@ def test_the_line_goes_to_standard_error_by_default(capsys: pytest.CaptureFixtur
     assert use.read(printed.removesuffix("\n")).is_accepted
 
 
+def test_proofs_are_for_the_url_that_this_server_is_known_by() -> None:
+    """A proxy has cut a part of the path, and a request's headers say nothing about it."""
+    known = "https://api.example.org/ledger"
+    for url, expected in ((f"{known}/post", ()), (f"{AUDIENCE}/post", ("proof.of-another-url",))):
+        headers = ((WIT, TOKEN), (WPT, make_proof(url=url)), ("Host", "ledger.example.org"))
+        _, said = admit(request(headers=headers), base_url=known)
+        assert said.reasons == expected
+
+
 def test_dpop_is_let_in_with_the_nonce_that_the_refusal_gave() -> None:
     def asked(nonce: str) -> Request:
         proof = make_dpop(nonce=nonce).proof

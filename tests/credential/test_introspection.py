@@ -2,19 +2,26 @@
 # ruff: noqa: ANN401 - `changes` are of any type
 
 import json
+import ssl
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credential import Malformed, Refused
+from credential import Caller, Malformed, Refused, use
 from credential.introspection import MOST_BYTES, Introspected
+from credential.servers.introspection import Introspection
+from credential.servers.verifier import Verifier
 from credential.wit import as_json
+from tests.credential.test_gate import make_gate, request
 from tests.credential.world import (
     CLAIMS,
     NOW,
+    OTHER_KEY,
     TOKEN,
     accept,
     make_proof,
@@ -92,3 +99,39 @@ def test_no_answer_is_an_unhandled_error(body: bytes) -> None:
         assert not read(body).is_active
     except (Malformed, Refused) as refusal:
         assert refusal.findings  # noqa: PT017 - either will do
+
+
+async def test_the_verifier_is_asked_about_no_request_that_is_refused_anyway() -> None:
+    """A token is no secret: what is sent with a copy of it costs the verifier nothing."""
+    asked: list[str] = []
+    lines: list[str] = []
+
+    async def answer(question: web.Request) -> web.Response:
+        asked.append(str((await question.post())["token"]))
+        return web.Response(body=ACTIVE, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/v1/introspect", answer)
+    async with TestServer(app) as server:
+        place = Verifier(
+            CLAIMS.issuer, tls=ssl.create_default_context(), reached_at=str(server.make_url("/"))
+        )
+        gate = make_gate(lines.append, status=Introspection(place, clock=lambda: NOW))
+        low, good = make_token(level="L1"), request()
+        bad = (
+            request(proof=""), request(proof="junk"), request(proof=make_proof(key=OTHER_KEY)),
+            request(target="/other"), request(method="GET"), request(low, make_proof(low)),
+            request(proof=make_proof(now=NOW - timedelta(minutes=5))),
+        )  # fmt: skip
+        async with gate.open():
+            for one in bad:
+                await gate.admit(one)
+            assert asked == []
+            assert isinstance(await gate.admit(good), Caller)
+            await gate.admit(good)
+            assert asked == [TOKEN]
+    assert [use.read(line).reasons for line in lines] == [
+        ("proof.missing",), ("proof.malformed",), ("proof.signature-invalid",),
+        ("proof.of-another-url",), ("proof.of-another-method",), ("token.level-below-minimum",),
+        ("proof.late",), (), ("proof.replayed",),
+    ]  # fmt: skip

@@ -28,11 +28,11 @@ from tests.credential.world import OTHER_KEY, make_proof, reasons
 PATIENCE_SECONDS = 10
 
 
-def one(number: int, *, is_accepted: bool = True) -> Use:
-    id_ = base64url.encode(number.to_bytes(16, "big"))
+def one(number: int, *, is_accepted: bool = True, **changes: str) -> Use:
+    made = replace(USE, id=base64url.encode(number.to_bytes(16, "big")), **changes)
     if is_accepted:
-        return replace(USE, id=id_)
-    return replace(USE, id=id_, verdict="refused", reasons=("proof.late",))
+        return made
+    return replace(made, verdict="refused", reasons=("proof.late",))
 
 
 def waiting(spool: Spool) -> list[Use]:
@@ -92,22 +92,65 @@ def test_a_full_spool_takes_nothing_and_refused_requests_fill_half_of_it(tmp_pat
             spool.add(one(number, is_accepted=False))
             added += 1
     assert added == 2
-    spool.add(one(10))
-    spool.add(one(11))
+    spool.add(one(10, jti="a"))
+    spool.add(one(11, jti="b"))
     with pytest.raises(Refused) as refused:
-        spool.add(one(12))
+        spool.add(one(12, jti="c"))
     assert reasons(refused.value) == ["use.spool-full"]
     [finding] = refused.value.findings
     assert (finding.expected, finding.found) == ("fewer than 4 lines", "4 lines")
     spool.close()
 
 
+def test_one_token_fills_as_much_as_it_leaves_to_all_others(tmp_path: Path) -> None:
+    """One caller has half, the next a third of the rest at least; there is room for whoever comes.
+
+    Requests that are refused are nobody's share: whoever has heard a token can make them.
+    """
+    spool = Spool(tmp_path / "spool", most=100)
+    for number in range(20):
+        spool.add(one(number, is_accepted=False, jti="loud"))
+    added = {"loud": 0, "other": 0, "late": 0}
+    for jti in added:
+        with pytest.raises(Refused) as refused:  # noqa: PT012 - it is the last that is refused
+            for number in range(200):
+                spool.add(one(number, jti=jti))
+                added[jti] += 1
+        assert reasons(refused.value) == ["request.too-many"]
+    assert added == {"loud": 40, "other": 20, "late": 10}
+    spool.close()
+
+
+def test_what_is_set_aside_keeps_its_room_and_waits_again_when_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool"
+    spool = Spool(path, most=4)
+    for number in range(3):
+        spool.add(one(number, jti=str(number)))
+    batch = spool.first(most=2, most_bytes=1 << 20)
+    assert batch is not None
+    assert spool.set_aside(batch, "use.malformed") == 2
+    assert spool.set_aside(batch, "use.malformed") == 2, "another process has done it"
+    assert waiting(spool) == [one(2, jti="2")]
+    spool.close()
+    again = Spool(path, most=4)
+    again.add(one(3, jti="3"))
+    with pytest.raises(Refused) as refused:
+        again.add(one(4, jti="4"))
+    assert reasons(refused.value) == ["use.spool-full"]
+    assert again.take_back() == 2
+    assert [line.jti for line in waiting(again)] == ["2", "3", "0", "1"]
+    assert again.take_back() == 0
+    again.close()
+
+
 def test_a_spool_of_another_format_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     with sqlite3.connect(path) as file:
-        file.execute("PRAGMA user_version=2")
+        file.execute("PRAGMA user_version=1")
     file.close()
-    with pytest.raises(OSError, match="format 1, found 2"):
+    with pytest.raises(OSError, match="format 2, found 1"):
         Spool(path)
 
 
@@ -117,17 +160,27 @@ class Ledger:
 
     status: int = 200
     answer: str | None = None
+    unwanted: tuple[Use, ...] = ()
+    """Lines that it will not have."""
     heard: list[list[Use]] = field(default_factory=list)
     has_heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, asked: web.Request) -> web.Response:
         assert asked.headers["Authorization"].startswith("Basic ")
         batch = use.read_batch(await asked.read())
+        if any(one in self.unwanted for one in batch):
+            return refusal_of("relying-party.of-another-audience", status=403)
         if self.status == 200:
             self.heard.append(list(batch))
             self.has_heard.set()
         told = self.answer or f'{{"recorded": {len(batch)}}}'
         return web.Response(status=self.status, text=told, content_type="application/json")
+
+
+def refusal_of(reason: str, *, status: int) -> web.Response:
+    """Return the answer that a verifier gives."""
+    finding = {"reason": reason, "what": "", "expected": "", "found": "", "next": ""}
+    return web.json_response({"verdict": "refused", "findings": [finding]}, status=status)
 
 
 @asynccontextmanager
@@ -177,6 +230,9 @@ async def test_lines_travel_together(tmp_path: Path) -> None:
         pytest.param(200, '{"recorded": 0}', id="no receipt for all"),
         pytest.param(200, "[", id="no answer"),
         pytest.param(302, None, id="sent elsewhere"),
+        pytest.param(403, "<html>no</html>", id="refused by somebody else"),
+        pytest.param(403, '{"findings": []}', id="refused for no reason"),
+        pytest.param(400, '{"findings": [{"reason": "malformed.message"}]}', id="too slow"),
     ],
 )
 async def test_what_was_not_acknowledged_is_sent_again(
@@ -191,6 +247,33 @@ async def test_what_was_not_acknowledged_is_sent_again(
         assert await until(ledger, 1) == [one(1)]
         await asyncio.sleep(0.2)
         assert await until(ledger, 1) == [one(1)]
+
+
+async def test_a_line_that_the_verifier_will_not_have_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, with a warning, and sent again when the gate is opened again."""
+    path = tmp_path / "spool"
+    lines = [one(number) for number in range(10)]
+    unwanted = (lines[0], lines[6])
+    async with reporting(Ledger(status=503), path) as away:
+        for line in lines:
+            await away.keep(line)
+    ledger = Ledger(unwanted=unwanted)
+    async with reporting(ledger, path) as made:
+        await made.keep(one(10))
+        wanted = [line for line in [*lines, one(10)] if line not in unwanted]
+        assert await until(ledger, 9) == wanted
+        spool = Spool(path)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while waiting(spool):  # noqa: ASYNC110 - a file raises no event
+                await asyncio.sleep(0.02)
+        spool.close()
+    for count in (1, 2):
+        assert f"{count} lines set aside" in caplog.text
+    known = Ledger()
+    async with reporting(known, path):
+        assert await until(known, 2) == [*unwanted]
 
 
 async def test_what_was_left_is_sent_by_the_next_one(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_nobody_reports_without_the_secret(
     [
         pytest.param(b"x", id="no line"),
         pytest.param(b"\n", id="an empty line"),
-        pytest.param(b"{}\n", id="another object"),
+        pytest.param(b"[]\n", id="no object"),
         pytest.param(b"\xff\n", id="no ASCII"),
     ],
 )
@@ -146,7 +146,19 @@ def test_what_is_no_line_is_malformed(
     for text in (body, good + body, good[:-1]):
         code, answer = party.post(PATH, text, Content_Type=MEDIA_TYPE)
         assert code == 400
-        assert [one["reason"] for one in answer["findings"]] == ["malformed.message"]
+        assert [one["reason"] for one in answer["findings"]] == ["use.malformed"]
+    assert uses(verifier) == []
+
+
+def test_a_line_of_another_version_is_told_apart(
+    verifier: RunningVerifier, party: Party, claims: wit.Claims
+) -> None:
+    """The reporter sets it aside: no later try would be answered differently."""
+    later = use.encode(line(claims)).replace("procseal use 1", "procseal use 2")
+    for text in (later, "{}"):
+        code, answer = party.post(PATH, f"{text}\n".encode(), Content_Type=MEDIA_TYPE)
+        assert code == 400
+        assert [one["reason"] for one in answer["findings"]] == ["use.version-unknown"]
     assert uses(verifier) == []
 
 
