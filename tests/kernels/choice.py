@@ -1,6 +1,7 @@
 """Which kernels are tried with which templates."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -42,11 +43,17 @@ BY_DEFAULT = (
 """What every run of the tests tries: the host release's kernel, and the lab's."""
 
 
+@cache
+def offered() -> tuple[kernels.Offer, ...]:
+    """Return what the mirror has, asked once: every test with a kernel wants to know."""
+    return kernels.offers()
+
+
 def choose_to_live_in(names: list[str]) -> tuple[str, ...]:
     """Return the kernels on which attacks are played: of many, the newest of each series."""
     if not names:
         return kernels.NAMES
-    offers = kernels.offers()
+    offers = offered()
     newest = kernels.newest_of_each_series(offers)
     wanted = newest if {"all", "newest"} & {*names} else [kernels.choose(n, offers) for n in names]
     return tuple(one.name for one in wanted if one.series != WITHOUT_IMA)
@@ -56,7 +63,7 @@ def choose(names: list[str], templates: list[str]) -> tuple[Chosen, ...]:
     """Return what the options ask for."""
     if not names:
         return BY_DEFAULT
-    offers = kernels.offers()
+    offers = offered()
     newest = kernels.newest_of_each_series(offers)
     if names == ["all"]:
         wanted = offers
