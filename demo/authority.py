@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,6 @@ def _ek_hash(tpm: SoftwareTpm) -> str:
 def _references(kernel: str) -> list[Path]:
     """Make the reference sets of the machine's files, unless they are there."""
     made = BUILD / "reference"
-    release = Kernel.at(kernel).image.name.removeprefix("vmlinuz-")
     image.make()
     stamp = (BUILD / "vm/disk.stamp").read_text()
     sets = {"machine": BUILD / "vm/tree", "payments": BUILD / "vm/extra"}
@@ -67,10 +67,13 @@ def _references(kernel: str) -> list[Path]:
         run_verifier("reference", "make", name, "--tree", str(tree), "-o", target, "--quiet")
         held.write_text(stamp)
     kernels = made / f"kernel-{kernel}.toml"
-    run_verifier(
-        "reference", "make", "kernel", "--tree", str(Kernel.at(kernel).image.parent),
-        "--buffer", f"kernel_version={release}", "-o", str(kernels), "--quiet",
-    )  # fmt: skip
+    found = Kernel.at(kernel)
+    with tempfile.TemporaryDirectory() as only:  # modules may lie beside it
+        shutil.copy(found.image, Path(only, "vmlinuz"))
+        run_verifier(
+            "reference", "make", "kernel", "--tree", only,
+            "--buffer", f"kernel_version={found.release}", "-o", str(kernels), "--quiet",
+        )  # fmt: skip
     return [*(made / f"{name}.toml" for name in sets), kernels]
 
 

@@ -61,6 +61,12 @@ class Kernel:
         return image
 
     @property
+    def release(self) -> str:
+        """What it calls itself (uname -r)."""
+        name = self.image.name.removeprefix("vmlinuz-")
+        return self.image.parent.name if name == self.image.name else name
+
+    @property
     def initramfs(self) -> Path:
         """The first file system, made by `swtpm.initramfs`."""
         return self.root / "initramfs.cpio"

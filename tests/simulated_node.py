@@ -77,6 +77,7 @@ from verifier.boot_policy_maker import make_boot_policy
 from verifier.crypto import activation
 from verifier.node import Known, Node
 from verifier.policy import Policy, ReferenceSet, build_policy
+from verifier.policy.kernel import KernelPolicy
 from verifier.reasons import ClockSeen
 from verifier.reference import encode_reference, read_reference
 from verifier.workload import read_workload
@@ -1017,6 +1018,6 @@ class SimulatedNode:
             "trust_domain": TRUST_DOMAIN,
             "sets": tuple(read_reference(text) for text in self.reference_toml()),
             "workloads": (read_workload(self.workload_toml()),),
-            "kernel_policies": (sha256(KERNEL_POLICY),),
+            "kernel_policies": (KernelPolicy.of(KERNEL_POLICY),),
         }
         return build_policy(**(fields | changes))

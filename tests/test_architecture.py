@@ -64,11 +64,11 @@ PURE = {
         "crypto/file_keys", "crypto/flaw", "crypto/p256", "crypto/tpm_keys", "endorsement",
         "enrolment", "event_log", "explanation", "file_signature", "host", "inquiry", "instance",
         "kernel_policy", "launch", "layout", "levels", "look", "mapped_files", "modules", "node",
-        "origin", "places", "plain", "policy/boot", "policy/files", "policy/fit", "policy/whole",
-        "policy/workload", "posture", "process", "process_key", "purpose", "quote", "quote_files",
-        "quote_key", "quote_list", "quote_message", "quote_values", "quoted_registers", "reasons",
-        "records", "reference", "replay", "selection", "tables", "tolerance", "verdict", "verity",
-        "whereabouts", "window", "workload",
+        "origin", "places", "plain", "policy/boot", "policy/files", "policy/fit", "policy/kernel",
+        "policy/whole", "policy/workload", "posture", "process", "process_key", "purpose", "quote",
+        "quote_files", "quote_key", "quote_list", "quote_message", "quote_values",
+        "quoted_registers", "reasons", "records", "reference", "replay", "selection", "tables",
+        "tolerance", "verdict", "verity", "whereabouts", "window", "workload",
     ],
 }  # fmt: skip
 """Modules that touch nothing: same arguments, same answer."""

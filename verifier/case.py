@@ -23,6 +23,7 @@ from verifier.instance import verify_signed
 from verifier.keys import SigningKey
 from verifier.node import Checkpoint, Measured, Node
 from verifier.policy import Policy, ReferenceSet, Signer, build_policy
+from verifier.policy.kernel import KernelPolicy
 from verifier.reasons import Rejected
 from verifier.reference import read_reference_value
 from verifier.verdict import Accepted, Granted, NodeVerdict
@@ -74,7 +75,7 @@ def policy_of(frame: Frame, documents: Iterable[Document]) -> Policy:
         verities=[one for one in values if isinstance(one, Verity)],
         confinements=[one for one in values if isinstance(one, Confinement)],
         workloads=[read_workload(text) for text in texts[WORKLOAD]],
-        kernel_policies=[hashlib.sha256(text.encode()).digest() for text in texts[KERNEL_POLICY]],
+        kernel_policies=[KernelPolicy.of(text.encode()) for text in texts[KERNEL_POLICY]],
         boot_policies=[read_boot_policy(text) for text in texts[BOOT_POLICY]],
         execute_register=frame.execute_register,
         user_register=frame.user_register,

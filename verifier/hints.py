@@ -66,6 +66,7 @@ NEXT: dict[Reason | str, str] = {
     Reason.LIST_SIGNATURE_PATH: "verifier reference put FILE, with a signer that may have it there",
     "ima-list": "attestor check-node",
     Reason.KERNEL_POLICY_UNKNOWN: "verifier kernel-policy put FILE",
+    Reason.KERNEL_POLICY_RULES: "reboot the node; or write the file as the kernel shows its rules",
     Reason.KERNEL_POLICY_CANARY: "reboot the node: its kernel does not measure what it should",
     "kernel-policy": "attestor check-node",
     Reason.POLICY_EMPTY: "verifier workload put FILE, verifier reference put FILE",

@@ -6,6 +6,9 @@ policy. The kernel measures the policy's file when it is loaded by path.
 Kernels from 6.15 on measure what the initramfs runs too, and it runs before it loads the policy.
 Where a boot policy holds, that initramfs is a known one (link 3), so what it ran may stand first,
 as long as it is known (link 5).
+
+Kernels from 7.3 on measure the rules too, as critical data, after every load: once, and those of
+the file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +21,8 @@ from verifier.policy import Policy
 from verifier.reasons import Finding, Reason, Rejected, label, reject, sha256_text
 from verifier.replay import BUFFER_TEMPLATE, ReplayedList
 
+LOADED = b"ima_policy_loaded"
+"""The event that shows the rules after a load."""
 MOST_EXAMPLES = 16
 """Of what was loaded too early or again."""
 
@@ -27,8 +32,8 @@ class RuledList:
     """The list was written under a known kernel policy. Made by `verify_kernel_policy` only."""
 
     boot: JudgedBoot
-    policy_index: int
-    """The record of the kernel policy's file."""
+    own: frozenset[int]
+    """The records of the kernel policy: its file and, where the kernel shows them, its rules."""
 
     @property
     def replayed(self) -> ReplayedList:
@@ -50,6 +55,12 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
         expected = "before the kernel policy critical data only, or the programs of a known boot"
         found = ", ".join(early) or "the kernel policy as critical data"
         raise reject(Reason.KERNEL_POLICY_LATE, f"record {index}", expected=expected, found=found)
+    loads = [at for at, one in enumerate(measured) if _is_load(one, policy)]
+    if loads and loads[0] < index:
+        expected, found = "the rules of the first file measured", "other rules before it"
+        raise reject(
+            Reason.KERNEL_POLICY_LATE, f"record {loads[0]}", expected=expected, found=found
+        )
     again = (
         Finding(
             reason=Reason.KERNEL_POLICY_AGAIN,
@@ -58,11 +69,26 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
             found=f"{one.algorithm}:{one.digest.hex()}",
         )
         for later, one in enumerate(measured[index + 1 :], index + 1)
-        if _is_known(one, policy) or _is_namesake(one, measured[index])
+        if later != next(iter(loads), None)
+        and (later in loads or _is_known(one, policy) or _is_namesake(one, measured[index]))
     )
     if findings := tuple(islice(again, MOST_EXAMPLES)):
         raise Rejected(findings)
-    return RuledList(boot=boot, policy_index=index)
+    for shown in loads:
+        _demand_rules(shown, measured[shown], loaded=measured[index], policy=policy)
+    return RuledList(boot=boot, own=frozenset((index, *loads)))
+
+
+def _demand_rules(index: int, shown: Measured, *, loaded: Measured, policy: Policy) -> None:
+    """Raise Rejected unless the rules that the kernel shows are those of the file it loaded."""
+    accepted = [one for one in policy.kernel_policies if one.digest == loaded.digest]
+    known = {one.rules for one in accepted if one.rules}
+    if shown.digest in known:
+        return
+    expected = ", ".join(map(sha256_text, known)) or "a file whose rules are known"
+    found = sha256_text(shown.digest)
+    what = f"record {index}, {label(shown.path)}"
+    raise reject(Reason.KERNEL_POLICY_RULES, what, expected=expected, found=found)
 
 
 def _files(measured: Iterable[Measured]) -> Iterator[str]:
@@ -76,8 +102,13 @@ def _is_known(one: Measured, policy: Policy) -> bool:
     return (
         one.register == policy.execute_register
         and one.algorithm == "sha256"
-        and one.digest in policy.kernel_policies
+        and any(one.digest == known.digest for known in policy.kernel_policies)
     )
+
+
+def _is_load(one: Measured, policy: Policy) -> bool:
+    """Say whether the record is named as rules are that were loaded, whatever its template."""
+    return one.register == policy.execute_register and one.path == LOADED
 
 
 def _is_namesake(one: Measured, loaded: Measured) -> bool:

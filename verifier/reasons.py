@@ -121,6 +121,7 @@ class Reason(StrEnum):
     KERNEL_POLICY_UNKNOWN = "kernel-policy.unknown"
     KERNEL_POLICY_LATE = "kernel-policy.not-loaded-first"
     KERNEL_POLICY_AGAIN = "kernel-policy.loaded-again"
+    KERNEL_POLICY_RULES = "kernel-policy.rules-differ"
     KERNEL_POLICY_CANARY = "kernel-policy.canary-missing"
 
     INSTANCE_REGISTER = "instance.register-does-not-match"

@@ -63,7 +63,7 @@ def judge_records(
 
     New records are judged, and all of them where the policy is newer than the checkpoint's.
     """
-    replayed, policy_index = watched.replayed, watched.ruled.policy_index
+    replayed, own = watched.replayed, watched.ruled.own
     is_newer = checkpoint is None or policy.version > checkpoint.policy_version
     first = 0 if is_newer else replayed.judged
     against = _Against.of(policy, node)
@@ -71,7 +71,8 @@ def judge_records(
     findings = capped(
         finding
         for index, one in enumerate(replayed.measured[first:], first)
-        if index not in (0, policy_index)
+        if index
+        and index not in own
         and one.register in closed
         and not (one.register == policy.execute_register and one.digest in watched.digests)
         for finding in _judge(index, one, against)

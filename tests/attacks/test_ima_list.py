@@ -24,6 +24,7 @@ from tests.simulated_node import (
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier.policy import ReferenceSet
+from verifier.policy.kernel import KernelPolicy
 from verifier.reasons import MOST_FINDINGS
 from verifier.records import MOST_EXAMPLES
 
@@ -692,6 +693,94 @@ def test_045_a_kernel_policy_that_is_only_critical_data(
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
 
 
+SHOWN = b"measure func=BPRM_CHECK \nmeasure func=MMAP_CHECK mask=MAY_EXEC \n"
+"""What a kernel of 7.3 or newer measures once it has loaded KERNEL_POLICY."""
+LOADED = "ima_policy_loaded"
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=NODE)
+def test_046_the_rules_that_the_kernel_shows_are_those_of_the_file(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    shown = make_record(LOADED, sha256(SHOWN), template="ima-buf", last=SHOWN)
+    node.relist([*node.records[:3], shown, *node.records[3:]])
+    verifier.judge(node.evidence(verifier.challenge()))
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=NODE)
+def test_046_a_file_that_is_written_as_the_kernel_shows_it(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    file = make_record("/etc/ima/ima-policy", sha256(SHOWN))
+    shown = make_record(LOADED, sha256(SHOWN), template="ima-buf", last=SHOWN)
+    node.relist([*node.records[:2], file, shown, *node.records[3:]])
+    verifier.policy = node.policy(version=2, kernel_policies=(KernelPolicy.of(SHOWN),))
+    verifier.judge(node.evidence(verifier.challenge()))
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=NODE)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(b"dont_measure uid=1000 \n" + SHOWN, id="one more"),
+        pytest.param(SHOWN.splitlines(keepends=True)[0], id="one less"),
+        pytest.param(KERNEL_POLICY, id="the text of the file"),
+        pytest.param(b"", id="none"),
+    ],
+)
+def test_046_other_rules_than_those_of_the_file(
+    node: SimulatedNode, verifier: SimulatedVerifier, rules: bytes
+) -> None:
+    shown = make_record(LOADED, sha256(rules), template="ima-buf", last=rules)
+    node.relist([*node.records[:3], shown, *node.records[3:]])
+    expected = {Reason.KERNEL_POLICY_RULES}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=NODE)
+@pytest.mark.parametrize("rules", [SHOWN, b"dont_measure uid=1000 \n"])
+def test_046_rules_that_were_loaded_again(
+    node: SimulatedNode, verifier: SimulatedVerifier, rules: bytes
+) -> None:
+    shown = make_record(LOADED, sha256(SHOWN), template="ima-buf", last=SHOWN)
+    node.relist([*node.records[:3], shown, *node.records[3:]])
+    verifier.judge(node.evidence(verifier.challenge()))
+    node.measure_buffer(LOADED, rules)
+    expected = {Reason.KERNEL_POLICY_AGAIN}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
+@pytest.mark.attack(number=45, attacker=ROOT, asset=NODE)
+@pytest.mark.parametrize("rules", [SHOWN, b"dont_measure uid=1000 \n"])
+def test_045_rules_that_were_loaded_before_the_file(
+    node: SimulatedNode, verifier: SimulatedVerifier, rules: bytes
+) -> None:
+    shown = make_record(LOADED, sha256(rules), template="ima-buf", last=rules)
+    node.relist([*node.records[:2], shown, *node.records[2:]])
+    expected = {Reason.KERNEL_POLICY_LATE}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
+@pytest.mark.attack(number=46, attacker=ROOT, asset=NODE)
+def test_046_rules_of_a_file_that_nobody_can_tell(
+    node: SimulatedNode, verifier: SimulatedVerifier
+) -> None:
+    """What the kernel makes of an option that is not known here is not known either."""
+    strange = b"measure func=BPRM_CHECK subj_type=payments_t\n"
+    shown = b"measure func=BPRM_CHECK subj_type=payments_t \n"
+    node.relist(
+        [
+            *node.records[:2],
+            make_record("/etc/ima/ima-policy", sha256(strange)),
+            make_record(LOADED, sha256(shown), template="ima-buf", last=shown),
+            *node.records[3:],
+        ]
+    )
+    verifier.policy = node.policy(version=2, kernel_policies=(KernelPolicy.of(strange),))
+    expected = {Reason.KERNEL_POLICY_RULES}
+    assert verifier.refusal(node.evidence(verifier.challenge())) == expected
+
+
 @pytest.mark.attack(number=47, attacker=ROOT, asset=NODE)
 def test_047_a_kernel_policy_written_rule_by_rule(
     node: SimulatedNode, verifier: SimulatedVerifier
@@ -711,7 +800,6 @@ def test_047_a_kernel_policy_written_rule_by_rule(
         pytest.param("selinux-state", b"initialized=1;enforcing=0;", id="SELinux not enforcing"),
         pytest.param("kexec-cmdline", b"root=/dev/sdb ima_policy=", id="another command line"),
         pytest.param("kexec_load", b"kexec_segment_size=1", id="a kexec that was prepared"),
-        pytest.param("ima_policy_loaded", b"dont_measure uid=0", id="another kernel policy"),
     ],
 )
 @pytest.mark.parametrize("is_late", [False, True])

@@ -9,6 +9,7 @@ from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier.policy import ReferenceSet
+from verifier.policy.kernel import KernelPolicy
 from verifier.reference import encode_reference, read_reference
 from verifier.workload import read_workload
 
@@ -32,11 +33,9 @@ def verifier(node: SimulatedNode) -> SimulatedVerifier:
     "empty",
     [
         pytest.param({"workloads": ()}, id="no workload"),
-        pytest.param({"kernel_policies": frozenset()}, id="no kernel policy"),
+        pytest.param({"kernel_policies": ()}, id="no kernel policy"),
         pytest.param({"sets": ()}, id="no reference set"),
-        pytest.param(
-            {"sets": (), "workloads": (), "kernel_policies": frozenset()}, id="nothing at all"
-        ),
+        pytest.param({"sets": (), "workloads": (), "kernel_policies": ()}, id="nothing at all"),
     ],
 )
 def test_098_an_empty_policy(
@@ -87,7 +86,7 @@ def test_098_a_kernel_policy_that_was_withdrawn(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
     verifier.judge(node.evidence(verifier.challenge()))
-    verifier.policy = node.policy(version=2, kernel_policies=(sha256(b"another"),))
+    verifier.policy = node.policy(version=2, kernel_policies=(KernelPolicy.of(b"another"),))
     expected = {Reason.KERNEL_POLICY_UNKNOWN}
     assert verifier.refusal(node.evidence(verifier.challenge())) == expected
 

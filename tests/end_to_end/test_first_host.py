@@ -143,7 +143,7 @@ def host(manufacturer: Manufacturer, make_tpm: Callable[[], SoftwareTpm]) -> Ite
         stack.callback(shutil.rmtree, directory)
         # By hard links. The kernel's modules are in the machine's initramfs, not in its image.
         subprocess.run(["cp", "-al", BUILD / "vm/tree", directory / "image"], check=True)
-        release = Kernel.at(DEFAULT).image.name.removeprefix("vmlinuz-")
+        release = Kernel.at(DEFAULT).release
         (directory / "image/usr/lib/modules" / release).mkdir(parents=True)
         roots = directory / "etc/ek-roots"
         roots.mkdir(parents=True)

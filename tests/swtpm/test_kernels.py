@@ -1,5 +1,7 @@
 """Which kernel a name means, and what goes on its command line."""
 
+from pathlib import Path
+
 import pytest
 
 from swtpm import Failed
@@ -55,3 +57,13 @@ def test_a_kernel_that_is_not_there_says_how_to_fetch_it() -> None:
 def test_templates_by_name_and_by_fields() -> None:
     assert ima_template("ima-ngv2") == "ima_template=ima-ngv2"
     assert ima_template("d-ng|n-ng") == "ima_template_fmt=d-ng|n-ng"
+
+
+@pytest.mark.parametrize(
+    "image", ["boot/vmlinuz-7.1-cloud-amd64", "usr/lib/modules/7.1-cloud-amd64/vmlinuz"]
+)
+def test_a_kernel_knows_what_it_calls_itself(tmp_path: Path, image: str) -> None:
+    """Newer packages have the image among the modules."""
+    (tmp_path / image).parent.mkdir(parents=True)
+    (tmp_path / image).touch()
+    assert Kernel("7.1", tmp_path).release == "7.1-cloud-amd64"

@@ -427,5 +427,4 @@ def test_what_does_not_fit_together() -> None:
     high = replace(workload, interpreter=script, minimum="L3")
     assert misfits(workloads=(high,)) == {"L2 at most, being an interpreter | L3"}
     assert misfits(trust_domain="example.net") == {f"spiffe://example.net/… | {workload.id}"}
-    assert misfits(kernel_policies=(b"short",)) == {"SHA-256 digests | another length"}
     assert misfits(user_register=10) == {"three different ones | (10, 10, 13)"}

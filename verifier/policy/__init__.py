@@ -7,6 +7,7 @@ Unknown keys, empty sets and anything ambiguous are refused when they are read
 from verifier.policy.boot import BootPolicy
 from verifier.policy.files import SHA256_BYTES, FileKey, ReferenceSet, Signer
 from verifier.policy.fit import build_policy
+from verifier.policy.kernel import KernelPolicy
 from verifier.policy.whole import Policy
 from verifier.policy.workload import LEVELS, Container, Interpreted, Launch, Use, Workload
 
@@ -17,6 +18,7 @@ __all__ = [
     "Container",
     "FileKey",
     "Interpreted",
+    "KernelPolicy",
     "Launch",
     "Policy",
     "ReferenceSet",

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from verifier.confinement import Confinement
 from verifier.policy.boot import BootPolicy
-from verifier.policy.files import SHA256_BYTES, ReferenceSet, Signer
+from verifier.policy.files import ReferenceSet, Signer
+from verifier.policy.kernel import KernelPolicy
 from verifier.policy.whole import Policy
 from verifier.policy.workload import LEVELS, MOST_OF_INTERPRETERS, Workload
 from verifier.reasons import Finding, Reason, Rejected
@@ -21,7 +22,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
     trust_domain: str,
     sets: Iterable[ReferenceSet],
     workloads: Iterable[Workload],
-    kernel_policies: Iterable[bytes],
+    kernel_policies: Iterable[KernelPolicy],
     signers: Iterable[Signer] = (),
     verities: Iterable[Verity] = (),
     confinements: Iterable[Confinement] = (),
@@ -40,7 +41,7 @@ def build_policy(  # noqa: PLR0913 - a policy is made of this
         trust_domain=trust_domain,
         sets=tuple(sets),
         workloads=tuple(workloads),
-        kernel_policies=frozenset(kernel_policies),
+        kernel_policies=tuple(kernel_policies),
         signers=tuple(signers),
         verities=tuple(verities),
         confinements=tuple(confinements),
@@ -59,7 +60,6 @@ def _misfits(policy: Policy) -> Iterator[Finding]:
     yield from _repeated_names(policy)
     yield from _boot_registers(policy)
     yield from _list_registers(policy)
-    yield from _kernel_policies(policy)
     files = {one.name: one.files for one in policy.sets}
     signers = frozenset(one.name for one in policy.signers)
     for workload in policy.workloads:
@@ -97,11 +97,6 @@ def _list_registers(policy: Policy) -> Iterator[Finding]:
     if len(set(policy.list_registers)) != len(policy.list_registers):
         found = str(policy.list_registers)
         yield _misfit("registers", expected="three different ones", found=found)
-
-
-def _kernel_policies(policy: Policy) -> Iterator[Finding]:
-    if any(len(digest) != SHA256_BYTES for digest in policy.kernel_policies):
-        yield _misfit("kernel policies", expected="SHA-256 digests", found="another length")
 
 
 # A workload and the rest

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from verifier.confinement import Confinement
 from verifier.policy.boot import BootPolicy
 from verifier.policy.files import ReferenceSet, Signer
+from verifier.policy.kernel import KernelPolicy
 from verifier.policy.workload import Workload
 from verifier.verity import Verity
 
@@ -19,8 +20,7 @@ class Policy:
     trust_domain: str
     sets: tuple[ReferenceSet, ...]
     workloads: tuple[Workload, ...]
-    kernel_policies: frozenset[bytes]
-    """SHA-256 of the kernel policy files that are accepted."""
+    kernel_policies: tuple[KernelPolicy, ...]
     signers: tuple[Signer, ...] = ()
     verities: tuple[Verity, ...] = ()
     confinements: tuple[Confinement, ...] = ()
