@@ -55,6 +55,7 @@ def is_refused(work: Work) -> bool:
 def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
     """Yield every group, of each of these sizes where it has sizes."""
     from benchmarks import (  # noqa: PLC0415 - each imports this module
+        chains,
         event_logs,
         files,
         lists,
@@ -70,3 +71,4 @@ def groups(sizes: tuple[int, ...]) -> Iterator[Group]:
         yield from event_logs.judged(min(size, MOST_EVENTS))
         yield processes.judged(min(size // 10, processes.MOST_PROCESSES))
     yield from messages.all_groups()
+    yield from chains.all_groups()

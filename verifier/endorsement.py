@@ -50,8 +50,9 @@ JUDGED = {
 
 DEEPEST = 8
 """Certificates in a chain, the EK's and the root's included. Real ones have up to six."""
-MOST_SIGNATURES = 32
-"""Signatures that are checked for one certificate, however many issuers have the right name."""
+MOST_SIGNATURES = DEEPEST - 1
+"""Signatures that are checked for one certificate, however many issuers have the right name: as
+many as the longest chain takes, so that refusing costs no more than accepting."""
 
 MANUFACTURERS = {
     "AMD\0": "AMD",
