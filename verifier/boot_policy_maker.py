@@ -9,18 +9,11 @@ from dataclasses import replace
 
 from evidence.event_log import EventLog
 from verifier.boot_events import command_line_of, event_label
-from verifier.boot_log import (
-    OPEN_REGISTERS,
-    SoundLog,
-    demand_sound,
-    digest_of,
-    implied_digests,
-    is_secure,
-    judge_boot,
-)
+from verifier.boot_judgement import OPEN_REGISTERS, implied_digests, judge_boot
 from verifier.boot_policy import JUDGEABLE_REGISTERS, encode_boot_policy, read_boot_policy
 from verifier.policy import BootPolicy
 from verifier.reasons import Rejected
+from verifier.sound_log import SoundLog, demand_sound, digest_of, is_secure
 
 Registers = dict[int, dict[str, tuple[bytes, ...]]]
 

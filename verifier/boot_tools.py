@@ -8,7 +8,7 @@ from typing import Any
 from evidence import Malformed
 from evidence.event_log import ALGORITHMS, MOST_LOG_BYTES, EventLog
 from verifier.boot_events import Kind, command_line_of, event_label, kind_of
-from verifier.boot_log import demand_sound, judge_boot
+from verifier.boot_judgement import judge_boot
 from verifier.boot_policy import encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.check_log import details
@@ -16,6 +16,7 @@ from verifier.event_log import JudgedLog, judge_event_log
 from verifier.file_tools import misuse_of, read_bounded, read_text
 from verifier.ledger import findings_json
 from verifier.reasons import Finding, Rejected, label, printable
+from verifier.sound_log import demand_sound
 
 MOST_POLICY_BYTES = 1 << 20
 

@@ -28,7 +28,7 @@ from evidence.messages import Enrol, quote_binding
 from tests.fuzz import seeds
 from verifier import plain
 from verifier.appraisal import appraise
-from verifier.boot_log import demand_sound, judge_boot
+from verifier.boot_judgement import judge_boot
 from verifier.boot_policy import encode_boot_policy, read_boot_policy
 from verifier.boot_tools import event_log_json
 from verifier.bounds import demand_bounded
@@ -54,6 +54,7 @@ from verifier.policy import Policy
 from verifier.quote_files import QuoteFiles
 from verifier.reasons import Finding, Reason, Rejected
 from verifier.reference import encode_reference, read_reference, read_reference_value
+from verifier.sound_log import demand_sound
 from verifier.tolerance import REQUESTS, read_policy, tolerate
 from verifier.verdict import Refused as RefusedProcess
 from verifier.verity import is_unchangeable

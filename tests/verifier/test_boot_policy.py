@@ -53,11 +53,12 @@ from tests.simulated_boot import (
 from verifier import Reason, Rejected
 from verifier.__main__ import main
 from verifier.boot_events import Kind, command_line_of, event_label, kind_of
-from verifier.boot_log import MOST_UNKNOWN, demand_sound, judge_boot
+from verifier.boot_judgement import MOST_UNKNOWN, judge_boot
 from verifier.boot_policy import JUDGEABLE_REGISTERS, encode_boot_policy, read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.commands import MISUSED, NO, YES
 from verifier.policy import BootPolicy, build_policy
+from verifier.sound_log import demand_sound
 
 Out = pytest.CaptureFixture[str]
 Boot = Sequence[Event]
