@@ -23,6 +23,9 @@ _SQLITE = ("sqlite", "sqlite+pysqlite")
 _TURN = int.from_bytes(b"procseal", "big")
 """The lock that whoever writes holds (PostgreSQL 15, 13.3.5: an application's own meaning)."""
 _ONLY_READS = "procseal_only_reads"
+_TLS = "verify-full"
+"""By TCP the server has to prove that it is the one that is named (34.19). A UNIX socket has none
+of it. libpq would do without by default."""
 _UNSAFE = {
     "fsync": ("off",),
     "full_page_writes": ("off",),
@@ -77,7 +80,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> Engine:
+    if url.query.get("sslmode", _TLS) != _TLS:
+        found = url.query["sslmode"]
+        raise Misconfigured(f"database: expected sslmode={_TLS} or nothing, got {found}")
     options = {
+        "sslmode": _TLS,
         "connect_timeout": 10,
         "keepalives_idle": 10,
         "keepalives_interval": 10,

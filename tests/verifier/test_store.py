@@ -1,5 +1,6 @@
 """The database: whole transactions, one writer at a time, and a ledger that only grows."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from verifier.ledger import Entry, Kind
 from verifier.node import Errand
 from verifier.rows import SCHEMA, DocumentRow, GrantRow, ListPart, NodeRow
 from verifier.store import Stale, Store, UnknownSchema
+
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+"""PostgreSQL 15, 55.7: what a client says that wants TLS."""
 
 
 @pytest.fixture
@@ -292,6 +296,29 @@ def test_another_kind_of_database_is_refused(url: str) -> None:
         Store(url)
 
 
+@pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca"])
+def test_a_connection_that_anybody_could_answer_is_refused(mode: str) -> None:
+    with pytest.raises(Misconfigured, match="sslmode"):
+        Store(f"postgresql://localhost/procseal?sslmode={mode}")
+
+
+def test_a_postgresql_without_tls_is_told_nothing() -> None:
+    told: list[bytes] = []
+
+    def serve(listening: socket.socket) -> None:
+        with listening.accept()[0] as connection:
+            told.append(connection.recv(1024))
+            connection.sendall(b"N")  # no TLS here
+            told.append(connection.recv(1024))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(serve, listening)
+        with pytest.raises(OSError, match="SSL"):
+            Store(f"postgresql://x:secret@127.0.0.1:{listening.getsockname()[1]}/procseal")
+        serving.result()
+    assert told == [SSL_REQUEST, b""]
+
+
 def test_a_postgresql_that_promises_less(postgresql: PostgreSql, shared_database: str) -> None:
     """What may be lost after it was acknowledged is refused."""
     name = shared_database.partition("///")[2].partition("?")[0]
@@ -325,6 +352,9 @@ def test_what_was_acknowledged_survives_the_servers_crash(
     with store.transaction(NOW) as transaction:  # on a new connection, without being told
         assert [row.subject for row in transaction.ledger()] == ["kept"]
         assert transaction.append(entry("next")) == 2
+    postgresql.crash()  # while nobody asks for anything
+    with store.reading(NOW) as reading:
+        assert reading.last_row() == 2
     store.close()
 
 
