@@ -11,14 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from demo.names import CONTROLLER, LEDGER, SIGNER
+from demo.waiting import PATIENCE_SECONDS
 from demo.world import World
 
 UNIT = "build.service"
 SIGNATURE = "/builds/build-17"
 """Where the relying party takes signatures of that build."""
 CALL = f"-a {LEDGER} -c /etc/procseal/ca.pem"
-LAUNCH_SECONDS = 150
-"""The machine is emulated, and `attestor run` a Python program."""
 _LAST_WORDS = ("refused ", "answer ", "attestor: ")
 
 
@@ -77,7 +76,7 @@ class Build:
         return self._wait(name, said)
 
     def _wait(self, name: str, question: Callable[[], str]) -> str:
-        return self.world.wait_for_words(name, question, LAUNCH_SECONDS, f"{name}'s answer")
+        return self.world.wait_for_words(name, question, PATIENCE_SECONDS, f"{name}'s answer")
 
     def _last_words(self, name: str) -> str:
         text = self.world.output(name)

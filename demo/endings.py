@@ -7,7 +7,7 @@ from demo.attacker import attack
 from demo.golden import cause_of_end, live_token, start_golden
 from demo.said import reasons_in
 from demo.scene import Played
-from demo.waiting import wait
+from demo.waiting import PATIENCE_SECONDS, wait
 from demo.world import INTERVAL_SECONDS, World
 
 
@@ -16,7 +16,7 @@ def play_gone(world: World) -> Played:
     jti = live_token(world)
     started = time.monotonic()
     world.machine.run(f"kill -KILL {world.golden}").check()
-    cause = wait(lambda: cause_of_end(world, jti), 20, "the credential's end")
+    cause = wait(lambda: cause_of_end(world, jti), PATIENCE_SECONDS, "the credential's end")
     seconds = time.monotonic() - started
     held = json.loads(
         world.machine.run("attestor status --json", user="payments", timeout=60).output
@@ -38,8 +38,10 @@ def play_text_patched(world: World) -> Played:
     attack(world, f"patch {pid}")
     before = len(world.output("victim").splitlines())
     world.machine.run("echo 'POST /post' >/tmp/victim.in").check()
-    lines = wait(lambda: world.output("victim").splitlines()[before:], 40, "an answer")
-    cause = wait(lambda: cause_of_end(world, jti), 20, "the credential's end")
+    lines = wait(
+        lambda: world.output("victim").splitlines()[before:], PATIENCE_SECONDS, "an answer"
+    )
+    cause = wait(lambda: cause_of_end(world, jti), PATIENCE_SECONDS, "the credential's end")
     world.machine.run(f"kill -KILL {pid}").check()
     refusals = reasons_in("\n".join(lines))
     return Played(
@@ -54,7 +56,7 @@ def play_exec_after(world: World) -> Played:
     pid, jti = start_golden(world, "changeling")
     attack(world, f"execute {pid} /usr/bin/cat")
     started = time.monotonic()
-    cause = wait(lambda: cause_of_end(world, jti), 20, "the credential's end")
+    cause = wait(lambda: cause_of_end(world, jti), PATIENCE_SECONDS, "the credential's end")
     seconds = time.monotonic() - started
     now = world.machine.run(f"readlink /proc/{pid}/exe").check().output
     world.machine.run(f"kill -KILL {pid}").check()
@@ -74,7 +76,7 @@ def play_unknown_root_program(world: World) -> Played:
     world.machine.run("cp /usr/bin/true /root/unknown && echo >>/root/unknown").check()
     started = time.monotonic()
     world.machine.run("/root/unknown").check()
-    cause = wait(lambda: cause_of_end(world, jti), 30, "the credential's end")
+    cause = wait(lambda: cause_of_end(world, jti), PATIENCE_SECONDS, "the credential's end")
     seconds = time.monotonic() - started
     refusal = _last_refusal(world)
     return Played(

@@ -3,7 +3,7 @@
 from demo.names import LEDGER, PAYMENTS
 from demo.said import has_ended, reasons_in
 from demo.scene import Played
-from demo.waiting import wait
+from demo.waiting import PATIENCE_SECONDS, wait
 from demo.world import World
 
 UNIT = "payments.service"
@@ -20,7 +20,11 @@ def start_golden(world: World, name: str) -> tuple[int, str]:
 def ask(world: World, user: str, unit: str, program: str, name: str) -> Played:
     """Run a program that asks for the payment program's identity, and tell what it was told."""
     world.start_as(user, unit, f"{program} {ARGUMENTS} /post", name)
-    said = wait(lambda: text if has_ended(text := world.output(name)) else "", 40, f"{name} to end")
+    said = wait(
+        lambda: text if has_ended(text := world.output(name)) else "",
+        PATIENCE_SECONDS,
+        f"{name} to end",
+    )
     if "granted " in said:
         return Played(got="granted", reasons=(), why=tuple(said.splitlines()))
     return Played(got="refused", reasons=reasons_in(said), why=tuple(said.splitlines()))

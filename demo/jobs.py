@@ -9,7 +9,7 @@ from demo.build import SIGNATURE, Build
 from demo.golden import cause_of_end
 from demo.said import last_answer, line_after, reasons_in
 from demo.scene import Played
-from demo.waiting import wait
+from demo.waiting import PATIENCE_SECONDS, wait
 from demo.world import World
 
 
@@ -61,7 +61,9 @@ def play_build_over(world: World) -> Played:
     jti = wit.read_unverified(line_after(world.output("signer"), "token ")).jti
     started = time.monotonic()
     build.kill()
-    cause = wait(lambda: cause_of_end(world, jti), 20, "the end of the step's credential")
+    cause = wait(
+        lambda: cause_of_end(world, jti), PATIENCE_SECONDS, "the end of the step's credential"
+    )
     seconds = time.monotonic() - started
     said = build.ask("signer", SIGNATURE)
     return Played(

@@ -16,7 +16,7 @@ from demo.names import EK, LEDGER, TRUST_DOMAIN
 from demo.outsider import present
 from demo.said import line_after
 from demo.scene import Played
-from demo.waiting import wait
+from demo.waiting import PATIENCE_SECONDS, wait
 from demo.world import World
 from evidence.messages import Body, Evidence, Result, SignedMessage
 from evidence.tpm import Public
@@ -73,7 +73,9 @@ def play_passed_socket(world: World) -> Played:
     refusals = tuple(re.findall(r"(?m)^reason: (\S+)", said))
     before = len(world.output("golden").splitlines())
     world.machine.run("echo 'POST /post' >/tmp/golden.in").check()
-    after = wait(lambda: world.output("golden").splitlines()[before:], 40, "an answer")
+    after = wait(
+        lambda: world.output("golden").splitlines()[before:], PATIENCE_SECONDS, "an answer"
+    )
     return Played(
         got="granted" if "procseal/1 proof" in said else "refused",
         reasons=refusals,

@@ -8,6 +8,9 @@ from swtpm import Failed
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 150
+"""The machine is emulated, and whoever runs it may have other work: most of it takes seconds."""
+
 
 def wait(question: Callable[[], T], seconds: float, what: str) -> T:
     """Ask until the answer is a yes, and return it; raise Failed where none comes in time."""

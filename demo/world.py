@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 from demo.authority import run_verifier
 from demo.recorder import Recorder
-from demo.waiting import wait
+from demo.waiting import PATIENCE_SECONDS, wait
 from swtpm import Failed, Manufacturer, VirtualMachine
 from verifier import client
 
 BOOT_LOG = "/sys/kernel/security/tpm0/binary_bios_measurements"
 
 INTERVAL_SECONDS = 2
-START_SECONDS = 90
 CAPABILITIES = ("checkpoint_restore", "dac_read_search", "setgid", "setuid", "sys_ptrace")
 """What the attestor needs to look at processes and to start some."""
 
@@ -103,7 +102,7 @@ class World:
     def wait_for(self, question: Callable[[], T], what: str) -> T:
         """Wait for something that the attestor brings about; return it."""
         try:
-            return wait(question, START_SECONDS, what)
+            return wait(question, PATIENCE_SECONDS, what)
         except Failed as failure:
             raise Failed(f"{failure}; the attestor said:\n{self.log()}") from failure
 
@@ -131,7 +130,7 @@ class World:
         """Return what a program has printed so far."""
         return self.machine.run(f"cat /tmp/{name}.out").check().output
 
-    def wait_for_output(self, name: str, word: str, seconds: float = 40) -> str:
+    def wait_for_output(self, name: str, word: str, seconds: float = PATIENCE_SECONDS) -> str:
         """Wait until a program has printed a line that starts with `word`; return all of it."""
 
         def said() -> str:

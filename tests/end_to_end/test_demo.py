@@ -7,7 +7,7 @@ import pytest
 from demo.__main__ import RESULT, main
 from demo.scenes import SCENES
 
-pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(1500)]
 
 
 @pytest.mark.parametrize("kernel", ["6.12", "6.1"])
