@@ -8,10 +8,11 @@ child itself sent it.
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from attestor import starter
 from attestor.channel import Channel, Ended, read_pipe
@@ -72,14 +73,6 @@ class Launcher:
                     peer, order, message.file, child, place
                 )
             opening.packet.close()
-            launched = Peer(
-                pidfd=child.pidfd,
-                pid=child.pid,
-                uid=account.uid,
-                gid=account.gid,
-                proof="child",
-                kernel=self.kernel,
-            )
             started = Started(
                 executable=executable,
                 arguments=arguments_digest(order.arguments),
@@ -89,18 +82,16 @@ class Launcher:
                 modules=modules,
                 job=job,
             )
-            talk = asyncio.create_task(
-                converse(Channel(ours), launched, self.services, started=started)
+            launched = Peer(
+                pidfd=child.pidfd,
+                pid=child.pid,
+                uid=account.uid,
+                gid=account.gid,
+                proof="child",
+                kernel=self.kernel,
             )
-            try:
-                with suppress(Ended):
-                    await channel.send(local.Launched(pid=child.pid))
-                status = await read_pipe(child.report, STATUS_BYTES)
-            finally:
-                talk.cancel()
-                await asyncio.gather(talk, return_exceptions=True)
-            code = int.from_bytes(status, "big", signed=True)
-            await channel.send(local.Ended(status=code))
+            talk = converse(Channel(ours), launched, self.services, started=started)
+            await _accompany(channel, child, talk)
 
     def _claim(
         self, message: local.Launch, peer: Peer, descriptors: list[int]
@@ -172,6 +163,20 @@ class Launcher:
             except NoLook as error:
                 raise refuse(Local.LOOK_FAILED, path, found=str(error)) from error
         return digest, configuration
+
+
+async def _accompany(channel: Channel, child: Child, talk: Coroutine[Any, Any, None]) -> None:
+    """Tell whoever asked of the child's start and end, and have the talk with it meanwhile."""
+    talking = asyncio.create_task(talk)
+    try:
+        with suppress(Ended):
+            await channel.send(local.Launched(pid=child.pid))
+        status = await read_pipe(child.report, STATUS_BYTES)
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+    code = int.from_bytes(status, "big", signed=True)
+    await channel.send(local.Ended(status=code))
 
 
 def _is_beside_us(look: Look) -> bool:
