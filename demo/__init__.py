@@ -1,1 +1,1 @@
-"""The demo: a machine with a real kernel, a verifier, a relying party, and eight scenes."""
+"""The demo: a machine with a real kernel, a verifier, a relying party, and scenes."""
