@@ -25,6 +25,10 @@ from evidence.messages import (
     WantedAnswer,
 )
 from evidence.shapes import Message
+from verifier.conversation.activations import answer_activation, enrol
+from verifier.conversation.announcements import answer_gone, answer_wanted
+from verifier.conversation.challenges import make_challenge
+from verifier.conversation.judgement import judge_evidence
 from verifier.http import make_app, make_operators_app, operators_socket
 from verifier.service import Service
 
@@ -43,7 +47,7 @@ class Refused(Exception):
 
 @dataclass
 class Door:
-    """The attestors' door, from outside; its methods are the service's verbs."""
+    """The attestors' door, from outside; its methods are what it lets through."""
 
     port: int
     tls: ssl.SSLContext | None = None
@@ -90,6 +94,31 @@ class Door:
 
     def gone(self, message: SignedMessage) -> GoneAnswer:
         return self.post("/v1/gone", message, GoneAnswer)
+
+
+@dataclass
+class Indoors:
+    """What the attestors' door lets through, as calls of the service: what it raises comes out."""
+
+    service: Service
+
+    def enrol(self, message: Enrol) -> Activation:
+        return enrol(self.service, message)
+
+    def answer_activation(self, message: ActivationAnswer) -> Enrolled:
+        return answer_activation(self.service, message)
+
+    def wanted(self, message: SignedMessage) -> WantedAnswer:
+        return answer_wanted(self.service, message)
+
+    def challenge(self, message: SignedMessage) -> Challenge:
+        return make_challenge(self.service, message)
+
+    def evidence(self, message: SignedMessage, *, address: str = "") -> Result:
+        return judge_evidence(self.service, message, address=address)
+
+    def gone(self, message: SignedMessage) -> GoneAnswer:
+        return answer_gone(self.service, message)
 
 
 def trusting(ca: Path) -> ssl.SSLContext:

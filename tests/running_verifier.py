@@ -14,7 +14,7 @@ from typing import Any
 
 from credential import Keys, grant, wit
 from evidence.messages import Challenge, Enrolled, Outcome, Result
-from tests.open_doors import Door
+from tests.open_doors import Door, Indoors
 from tests.simulated_node import (
     ISSUER,
     KERNEL_POLICY,
@@ -32,6 +32,7 @@ from verifier.keys import GRANT_KEY, WIT_KEY, jwks, make_private
 from verifier.ledger import Row
 from verifier.operators import Operators
 from verifier.service import Service
+from verifier.sweeper import Sweeper
 
 
 class RunningVerifier:
@@ -58,20 +59,21 @@ class RunningVerifier:
         self.config = Config(**(defaults | options))
         self.time = NOW
         self._random = random.Random(str(directory))
-        self.service = self.restart()
+        self.restart()
 
     def close(self) -> None:
         self.service.store.close()
 
-    def restart(self) -> Service:
+    def restart(self) -> None:
         """Open the service anew on the same state."""
         if hasattr(self, "service"):
             self.close()
         self.service = Service.open(
             self.config, now=lambda: self.time, random=self._random.randbytes
         )
+        self.door = Indoors(self.service)
         self.operators = Operators(self.service)
-        return self.service
+        self.sweeper = Sweeper(self.service)
 
     def now(self) -> datetime:
         return self.time
@@ -85,7 +87,7 @@ class RunningVerifier:
         swept = 0
         for _ in range(seconds):
             self.wait(1)
-            swept += self.service.sweep()
+            swept += self.sweeper.sweep()
         return swept
 
     def allow(self, node: SimulatedNode) -> None:
@@ -116,16 +118,20 @@ class RunningVerifier:
 
 
 class Player:
-    """An attestor's side of the conversation, as calls of the service."""
+    """An attestor's side of the conversation, through a door or as calls of the service."""
 
     def __init__(self, node: SimulatedNode, service: Service, door: Door | None = None) -> None:
         self.node = node
         self.service = service
-        self.door: Door | Service = door or service
+        self.door: Door | Indoors = door or Indoors(service)
         """Where it speaks: to the service itself unless told otherwise."""
         self.processes: list[SimulatedProcess] = []
         self.tokens: dict[bytes, tuple[bytes, int, str]] = {}
         """Chain key, step and token by key Name."""
+
+    def turn_to(self, verifier: RunningVerifier) -> None:
+        """Speak to the verifier as it runs now."""
+        self.service, self.door = verifier.service, verifier.door
 
     def enrol(self, **changes: Any) -> Enrolled:  # noqa: ANN401
         activation = self.door.enrol(self.node.enrol_message(**changes))

@@ -35,6 +35,10 @@ from evidence.messages import ActivationAnswer, Enrol, SignedMessage
 from evidence.shapes import Message
 from verifier.bounds import demand_envelope, demand_payload
 from verifier.config import Config, Misconfigured
+from verifier.conversation.activations import Busy, answer_activation, enrol
+from verifier.conversation.announcements import answer_gone, answer_wanted
+from verifier.conversation.challenges import make_challenge
+from verifier.conversation.judgement import judge_evidence
 from verifier.hints import next_step
 from verifier.keys import jwks
 from verifier.ledger import findings_json
@@ -42,8 +46,9 @@ from verifier.listeners import Listeners
 from verifier.operators import Operators, Unfit, call
 from verifier.reasons import Rejected, label
 from verifier.relying_parties import MISUSES, Asker, NotAllowed, RelyingParties
-from verifier.service import Busy, Service
+from verifier.service import Service
 from verifier.store import Stale
+from verifier.sweeper import Sweeper
 
 CBOR = "application/cbor"
 JSON = "application/json"
@@ -94,36 +99,36 @@ class Route:
 
 
 ROUTES = (
-    Route(path="/v1/enrol", request=Enrol, verb=Service.enrol, protection=Protection.TPM),
+    Route(path="/v1/enrol", request=Enrol, verb=enrol, protection=Protection.TPM),
     Route(
         path="/v1/enrol/answer",
         request=ActivationAnswer,
-        verb=Service.answer_activation,
+        verb=answer_activation,
         protection=Protection.TPM,
     ),
     Route(
         path="/v1/wanted",
         request=SignedMessage,
-        verb=Service.wanted,
+        verb=answer_wanted,
         protection=Protection.INSTANCE,
     ),
     Route(
         path="/v1/challenge",
         request=SignedMessage,
-        verb=Service.challenge,
+        verb=make_challenge,
         protection=Protection.SIGNATURE,
     ),
     Route(
         path="/v1/evidence",
         request=SignedMessage,
-        verb=Service.evidence,
+        verb=judge_evidence,
         protection=Protection.SIGNATURE,
         is_evidence=True,
     ),
     Route(
         path="/v1/gone",
         request=SignedMessage,
-        verb=Service.gone,
+        verb=answer_gone,
         protection=Protection.INSTANCE,
     ),
 )
@@ -464,7 +469,7 @@ async def serve(doors: Doors, *, ready: Callable[[str], None]) -> None:
         stack.callback(config.socket.unlink, missing_ok=True)
         site = web.TCPSite(nodes, config.listen, config.port, ssl_context=doors.tls)
         await site.start()
-        sweeper = asyncio.create_task(_sweep_for_ever(doors.service))
+        sweeper = asyncio.create_task(_sweep_for_ever(Sweeper(doors.service)))
         stack.callback(sweeper.cancel)
         ready(_url(nodes, is_tls=doors.tls is not None))
         await stop.wait()
@@ -506,11 +511,11 @@ def _remove_stale(path: Path) -> None:
     raise Misconfigured(f"socket: another verifier listens at {path}")
 
 
-async def _sweep_for_ever(service: Service) -> None:
+async def _sweep_for_ever(sweeper: Sweeper) -> None:
     """Suspend, and later end, the credentials of nodes that are silent for too long."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
-            await asyncio.to_thread(service.sweep)
+            await asyncio.to_thread(sweeper.sweep)
         except Exception:
             log.exception("the sweep failed; it is tried again")

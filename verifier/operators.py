@@ -38,7 +38,7 @@ from verifier.ledger import USES, Cause, Entry, Kind, to_text
 from verifier.policy import LEVELS, BootPolicy, Policy, ReferenceSet
 from verifier.reasons import Reason, label, reject
 from verifier.reference import read_reference_value
-from verifier.relying_parties import secret_hash
+from verifier.relying_parties import SECRET_BYTES, secret_hash
 from verifier.rows import (
     ENROLLED,
     PENDING,
@@ -49,7 +49,7 @@ from verifier.rows import (
     RelyingPartyRow,
     TokenRow,
 )
-from verifier.service import SECRET_BYTES, Service, read_documents
+from verifier.service import Service, read_documents
 from verifier.store import Transaction
 from verifier.verity import Verity
 from verifier.workload import read_workload

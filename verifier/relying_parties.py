@@ -26,6 +26,9 @@ from verifier.service import Service
 from verifier.store import LIST_ENTRIES, Transaction
 from verifier.workload import MOST_LIFETIME
 
+SECRET_BYTES = 32
+"""Of chance, in what a relying party is given once."""
+
 MISUSES = frozenset(
     str(one)
     for one in (TokenReason.PROOF_MISSING, TokenReason.PROOF_SIGNATURE, TokenReason.PROOF_TOKEN)
@@ -63,7 +66,7 @@ class _Held:
 
 
 def secret_hash(secret: str) -> bytes:
-    """Return what is kept of a secret; it has 32 random bytes, so nobody tries them all."""
+    """Return what is kept of a secret; it is random, so nobody tries them all."""
     return sha256(secret.encode()).digest()
 
 

@@ -435,7 +435,8 @@ def test_the_credential_says_the_level(
     player.attest([process])
     assert player.claims(process).procseal.level == REACHED
     # The log was sent once. Another process of the same boot, another start of the verifier.
-    player.service = player.door = running.restart()
+    running.restart()
+    player.turn_to(running)
     other = node.new_process()
     player.attest([other])
     assert player.claims(other).procseal.level == REACHED

@@ -118,10 +118,10 @@ def test_001_a_recorded_quote_says_nothing_of_now(
     node.tpm.reset_count = count
     stranger = private_key("a stranger")
     request = node.signed(ChallengeRequest(node=node.name, places=()).encode(), stranger)
-    challenge = running.service.challenge(request)
+    challenge = running.door.challenge(request)
     replayed = replace(recorded, challenge=challenge.digest())
     message = node.signed(replayed.encode(), stranger)
-    assert Reason.QUOTE_BINDING in refusal(lambda: running.service.evidence(message))
+    assert Reason.QUOTE_BINDING in refusal(lambda: running.door.evidence(message))
     assert set(running.statuses().values()) == {"valid"}
     player.attest()
 
@@ -494,7 +494,7 @@ def test_100_a_strangers_core_record_is_not_even_read(
     assert player
     wanted = Wanted(node=node.name, core=nested(200_000))
     message = node.signed(wanted.encode(), private_key("a stranger"))
-    assert refusal(lambda: running.service.wanted(message)) == {Reason.MESSAGE_INSTANCE}
+    assert refusal(lambda: running.door.wanted(message)) == {Reason.MESSAGE_INSTANCE}
 
 
 @pytest.mark.attack(number=100, attacker=ROOT, asset=SERVICE)
@@ -541,6 +541,6 @@ def test_096_a_stranger_displaces_no_newcomers_challenge(
     challenge = player.challenge()
     for number in range(20):
         request = ChallengeRequest(node=node.name, places=()).encode()
-        running.service.challenge(node.signed(request, private_key(f"stranger {number}")))
-    running.service.evidence(node.evidence(challenge))
+        running.door.challenge(node.signed(request, private_key(f"stranger {number}")))
+    running.door.evidence(node.evidence(challenge))
     assert running.kinds()[-1] == Kind.EVIDENCE_ACCEPTED

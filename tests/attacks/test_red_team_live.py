@@ -163,7 +163,7 @@ def test_who_is_no_node_waits_for_no_place_among_those_who_write(
         writing.policy_version()
         began = monotonic()
         with pytest.raises(Rejected) as refused:
-            getattr(running.service, verb)(messages[verb]())
+            getattr(running.door, verb)(messages[verb]())
         assert monotonic() - began < 2
     assert refused.value.findings[0].reason == Reason.NODE_UNKNOWN
 

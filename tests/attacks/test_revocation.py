@@ -90,11 +90,11 @@ def scene(verifier: RunningVerifier) -> Iterator[Scene]:
 
 
 def process_exits(scene: Scene) -> None:
-    scene.player.service.gone(scene.player.node.gone(scene.process))
+    scene.player.door.gone(scene.player.node.gone(scene.process))
 
 
 def process_executes(scene: Scene) -> None:
-    scene.player.service.gone(scene.player.node.gone(scene.process, str(Cause.EXECUTED)))
+    scene.player.door.gone(scene.player.node.gone(scene.process, str(Cause.EXECUTED)))
 
 
 def process_drifts(scene: Scene) -> None:
@@ -197,7 +197,7 @@ def test_129_an_attestor_that_speaks_and_says_nothing(scene: Scene) -> None:
     for _ in range(10):
         scene.verifier.watch(10)
         scene.player.challenge()
-        scene.player.service.wanted(scene.player.node.wanted(scene.process))
+        scene.player.door.wanted(scene.player.node.wanted(scene.process))
     assert scene.state == SUSPENDED
 
 

@@ -23,6 +23,7 @@ from tests.simulated_node import (
 from verifier import Reason, Rejected, case, service
 from verifier.case import WORKLOAD
 from verifier.config import Misconfigured
+from verifier.conversation import activations, settlement
 from verifier.ledger import Cause, Kind
 from verifier.rows import PENDING
 
@@ -104,11 +105,11 @@ def test_091_a_wrong_answer_ends_the_challenge_and_nothing_else(
     verifier: RunningVerifier, player: Player
 ) -> None:
     before = enrolled(verifier)
-    activation = verifier.service.enrol(player.node.enrol_message())
+    activation = verifier.door.enrol(player.node.enrol_message())
     right = player.node.answer(activation)
     wrong = replace(right, answer=bytes(32))
-    assert why(lambda: verifier.service.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
-    assert why(lambda: verifier.service.answer_activation(right)) == {Reason.ENROL_CHALLENGE}
+    assert why(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
+    assert why(lambda: verifier.door.answer_activation(right)) == {Reason.ENROL_CHALLENGE}
     assert enrolled(verifier) == before
     player.attest()
 
@@ -117,11 +118,11 @@ def test_091_a_wrong_answer_ends_the_challenge_and_nothing_else(
 def test_091_a_wrong_answer_does_not_end_another_challenge(
     verifier: RunningVerifier, node: SimulatedNode
 ) -> None:
-    mine = verifier.service.enrol(node.enrol_message())
-    theirs = verifier.service.enrol(node.enrol_message())
+    mine = verifier.door.enrol(node.enrol_message())
+    theirs = verifier.door.enrol(node.enrol_message())
     guess = ActivationAnswer(id=theirs.id, answer=bytes(32))
-    assert why(lambda: verifier.service.answer_activation(guess)) == {Reason.ENROL_ANSWER}
-    assert verifier.service.answer_activation(node.answer(mine)).status == "enrolled"
+    assert why(lambda: verifier.door.answer_activation(guess)) == {Reason.ENROL_ANSWER}
+    assert verifier.door.answer_activation(node.answer(mine)).status == "enrolled"
 
 
 @pytest.mark.attack(number=91, attacker=NETWORK, asset=NODE)
@@ -129,17 +130,17 @@ def test_091_a_wrong_answer_does_not_end_another_challenge(
 def test_091_an_answer_to_no_challenge(
     verifier: RunningVerifier, node: SimulatedNode, id_: str
 ) -> None:
-    verifier.service.enrol(node.enrol_message())
+    verifier.door.enrol(node.enrol_message())
     answer = ActivationAnswer(id=id_, answer=bytes(32))
-    assert why(lambda: verifier.service.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
+    assert why(lambda: verifier.door.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
 
 
 @pytest.mark.attack(number=91, attacker=NETWORK, asset=NODE)
 def test_091_one_answer_counts_once_at_the_same_time(
     verifier: RunningVerifier, node: SimulatedNode
 ) -> None:
-    answer = node.answer(verifier.service.enrol(node.enrol_message()))
-    answers = at_once([partial(verifier.service.answer_activation, answer)] * AT_ONCE)
+    answer = node.answer(verifier.door.enrol(node.enrol_message()))
+    answers = at_once([partial(verifier.door.answer_activation, answer)] * AT_ONCE)
     assert reasons(answers, Enrolled) == [Reason.ENROL_CHALLENGE] * (AT_ONCE - 1)
     assert verifier.kinds().count(Kind.NODE_ENROLLED) == 1
 
@@ -148,17 +149,17 @@ def test_091_one_answer_counts_once_at_the_same_time(
 def test_091_strangers_fill_neither_database_nor_ledger(
     verifier: RunningVerifier, node: SimulatedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MOST_ACTIVATIONS", 5)
+    monkeypatch.setattr(activations, "MOST_ACTIVATIONS", 5)
     monkeypatch.setattr(service, "STRANGERS_PER_HOUR", 5)
     for _ in range(5):
-        verifier.service.enrol(node.enrol_message())
-    with pytest.raises(service.Busy):
-        verifier.service.enrol(node.enrol_message())
+        verifier.door.enrol(node.enrol_message())
+    with pytest.raises(activations.Busy):
+        verifier.door.enrol(node.enrol_message())
     verifier.wait(verifier.config.activation_lifetime.total_seconds() + 1)
-    verifier.service.enrol(node.enrol_message())
+    verifier.door.enrol(node.enrol_message())
     odd = node.enrol_message(node="NOT A NAME" * 100)
     for _ in range(20):
-        assert why(lambda: verifier.service.enrol(odd)) == {Reason.ENROL_NAME}
+        assert why(lambda: verifier.door.enrol(odd)) == {Reason.ENROL_NAME}
     assert verifier.kinds().count(Kind.NODE_ENROLMENT_REFUSED) == 5
 
 
@@ -170,7 +171,7 @@ def test_092_another_tpm_under_a_known_name(verifier: RunningVerifier, player: P
     before = enrolled(verifier)
     other = SimulatedNode("bench")
     message = other.enrol_message(node="build-7")
-    assert why(lambda: verifier.service.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     assert enrolled(verifier) == before
     assert verifier.ledger()[-1].kind == Kind.NODE_ENROLMENT_REFUSED
     player.attest()
@@ -182,7 +183,7 @@ def test_092_another_attestation_key_of_the_same_tpm(
 ) -> None:
     ak = SimulatedNode("another").tpm.ak.encode()
     message = player.node.enrol_message(ak_public=ak)
-    assert why(lambda: verifier.service.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
 
 
 @pytest.mark.attack(number=92, attacker=ROOT, asset=NODE)
@@ -192,7 +193,7 @@ def test_092_another_certificate(verifier: RunningVerifier, player: Player) -> N
     stranger = SimulatedManufacturer("Stranger").certify(key)
     message = player.node.enrol_message(ek_certificate=stranger)
     reasons = {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN}
-    assert why(lambda: verifier.service.enrol(message)) == reasons
+    assert why(lambda: verifier.door.enrol(message)) == reasons
     with verifier.service.transaction() as transaction:
         before = transaction.nodes()[0].certificate
     player.enrol(ek_certificate=MANUFACTURER.certify(key))
@@ -205,8 +206,8 @@ def test_092_many_tpms_want_one_name_at_the_same_time(verifier: RunningVerifier)
     nodes = [SimulatedNode(f"bench-{number}") for number in range(AT_ONCE)]
     for node in nodes:
         node.name = "build-7"
-    answers = [node.answer(verifier.service.enrol(node.enrol_message())) for node in nodes]
-    calls = [partial(verifier.service.answer_activation, answer) for answer in answers]
+    answers = [node.answer(verifier.door.enrol(node.enrol_message())) for node in nodes]
+    calls = [partial(verifier.door.answer_activation, answer) for answer in answers]
     outcome = at_once(calls)
     assert reasons(outcome, Enrolled) == [Reason.ENROL_TAKEN] * (AT_ONCE - 1)
     (row,) = enrolled(verifier)
@@ -220,8 +221,8 @@ def test_092_one_tpm_wants_many_names_at_the_same_time(verifier: RunningVerifier
     answers = []
     for number in range(AT_ONCE):
         node.name = f"build-{number}"
-        answers.append(node.answer(verifier.service.enrol(node.enrol_message())))
-    calls = [partial(verifier.service.answer_activation, answer) for answer in answers]
+        answers.append(node.answer(verifier.door.enrol(node.enrol_message())))
+    calls = [partial(verifier.door.answer_activation, answer) for answer in answers]
     outcome = at_once(calls)
     assert reasons(outcome, Enrolled) == [Reason.ENROL_EK_ELSEWHERE] * (AT_ONCE - 1)
     assert len(enrolled(verifier)) == 1
@@ -232,7 +233,7 @@ def test_092_another_tpm_after_the_deletion(verifier: RunningVerifier, player: P
     """A removed node's name stays its TPM's, and even that one waits for an operator."""
     verifier.operators.node_remove("build-7")
     message = SimulatedNode("bench").enrol_message(node="build-7")
-    assert why(lambda: verifier.service.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     assert player.enrol().status == PENDING
     assert why(player.challenge) == {Reason.NODE_PENDING}
 
@@ -241,11 +242,11 @@ def test_092_another_tpm_after_the_deletion(verifier: RunningVerifier, player: P
 def test_092_another_tpm_after_a_failed_activation(
     verifier: RunningVerifier, player: Player
 ) -> None:
-    activation = verifier.service.enrol(player.node.enrol_message())
+    activation = verifier.door.enrol(player.node.enrol_message())
     wrong = ActivationAnswer(id=activation.id, answer=bytes(32))
-    assert why(lambda: verifier.service.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
+    assert why(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
     message = SimulatedNode("bench").enrol_message(node="build-7")
-    assert why(lambda: verifier.service.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     player.attest()
 
 
@@ -256,7 +257,7 @@ def test_120_a_genuine_tpm_that_nobody_ordered(verifier: RunningVerifier) -> Non
     assert player.enrol().status == PENDING
     assert why(player.challenge) == {Reason.NODE_PENDING}
     wanted = node.wanted(node.new_process())
-    assert why(lambda: verifier.service.wanted(wanted)) == {Reason.NODE_PENDING}
+    assert why(lambda: verifier.door.wanted(wanted)) == {Reason.NODE_PENDING}
 
 
 # 96: a challenge counts once
@@ -265,10 +266,10 @@ def test_120_a_genuine_tpm_that_nobody_ordered(verifier: RunningVerifier) -> Non
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
 def test_096_evidence_sent_again(verifier: RunningVerifier, player: Player) -> None:
     message = player.node.evidence(player.challenge())
-    verifier.service.evidence(message)
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    verifier.door.evidence(message)
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
     player.challenge()
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
@@ -276,8 +277,8 @@ def test_096_a_recording_sent_again_harms_nobody(
     verifier: RunningVerifier, player: Player, process: SimulatedProcess
 ) -> None:
     message = player.node.evidence(player.challenge(), [], [process])
-    verifier.service.evidence(message)
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    verifier.door.evidence(message)
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
     assert set(verifier.statuses().values()) == {"valid"}
     assert verifier.ledger()[-1].kind == Kind.EVIDENCE_REFUSED
 
@@ -287,8 +288,8 @@ def test_096_spent_even_where_it_was_refused(verifier: RunningVerifier, player: 
     challenge = player.challenge()
     good = player.node.evidence(challenge)
     bad = player.node.unsigned_evidence(challenge, registers=(bytes(32),) * 16)
-    assert why(lambda: verifier.service.evidence(player.node.signed(bad.encode())))
-    assert why(lambda: verifier.service.evidence(good)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(player.node.signed(bad.encode())))
+    assert why(lambda: verifier.door.evidence(good)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
@@ -296,7 +297,7 @@ def test_096_spent_many_times_at_the_same_time(verifier: RunningVerifier, player
     for _ in range(5):
         message = player.node.evidence(player.challenge())
         accepted = verifier.kinds().count(Kind.EVIDENCE_ACCEPTED)
-        answers = at_once([partial(verifier.service.evidence, message)] * AT_ONCE)
+        answers = at_once([partial(verifier.door.evidence, message)] * AT_ONCE)
         assert reasons(answers, Result) == [Reason.CHALLENGE_UNKNOWN] * (AT_ONCE - 1)
         assert verifier.kinds().count(Kind.EVIDENCE_ACCEPTED) == accepted + 1
 
@@ -307,7 +308,7 @@ def test_096_one_process_accepted_once_at_the_same_time(
 ) -> None:
     process = player.node.new_process()
     message = player.node.evidence(player.challenge(), [process])
-    at_once([partial(verifier.service.evidence, message)] * AT_ONCE)
+    at_once([partial(verifier.door.evidence, message)] * AT_ONCE)
     assert verifier.kinds().count(Kind.CREDENTIAL_ISSUED) == 1
 
 
@@ -315,8 +316,8 @@ def test_096_one_process_accepted_once_at_the_same_time(
 def test_096_expired(verifier: RunningVerifier, player: Player) -> None:
     message = player.node.evidence(player.challenge())
     verifier.wait(verifier.config.challenge_lifetime.total_seconds() + 1)
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_EXPIRED}
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_EXPIRED}
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=ROOT, asset=VERDICT)
@@ -327,11 +328,11 @@ def test_096_of_another_node(verifier: RunningVerifier, player: Player) -> None:
     other_player.enrol()
     theirs = other_player.challenge()
     stolen = player.node.evidence(theirs)
-    assert why(lambda: verifier.service.evidence(stolen)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(stolen)) == {Reason.CHALLENGE_UNKNOWN}
     renamed = player.node.unsigned_evidence(theirs, node="build-8")
     signed = player.node.signed(renamed.encode())
-    assert why(lambda: verifier.service.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
-    verifier.service.evidence(other.evidence(theirs))
+    assert why(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
+    verifier.door.evidence(other.evidence(theirs))
 
 
 @pytest.mark.attack(number=96, attacker=ROOT, asset=VERDICT)
@@ -351,15 +352,15 @@ def test_096_in_another_encoding(
     challenge = player.challenge()
     bent = player.node.unsigned_evidence(challenge, challenge=bend(challenge.digest()))
     signed = player.node.signed(bent.encode())
-    assert why(lambda: verifier.service.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
 def test_096_an_older_challenge_of_the_same_node(verifier: RunningVerifier, player: Player) -> None:
     older = player.node.evidence(player.challenge())
     newer = player.challenge()
-    assert why(lambda: verifier.service.evidence(older)) == {Reason.CHALLENGE_UNKNOWN}
-    verifier.service.evidence(player.node.evidence(newer))
+    assert why(lambda: verifier.door.evidence(older)) == {Reason.CHALLENGE_UNKNOWN}
+    verifier.door.evidence(player.node.evidence(newer))
 
 
 # 97: whatever goes wrong is a no
@@ -382,7 +383,7 @@ def test_097_an_exception_in_the_appraisal(
     message = player.node.evidence(player.challenge(), [], [process])
     with monkeypatch.context() as broken:
         broken.setattr(case, "appraise", fail)
-        assert why(lambda: verifier.service.evidence(message)) == {Reason.INTERNAL}
+        assert why(lambda: verifier.door.evidence(message)) == {Reason.INTERNAL}
     assert set(verifier.statuses().values()) == {Cause.NODE_REFUSED}
     assert verifier.ledger()[-1].body["findings"] == [
         {"reason": Reason.INTERNAL, "what": "", "expected": "", "found": error.__name__}
@@ -399,7 +400,7 @@ def test_097_evidence_that_is_malformed_within(
     body = player.node.body([], [process])
     bent = player.node.unsigned_evidence(challenge, body=body, signature=b"\0")
     with pytest.raises(Malformed):
-        verifier.service.evidence(player.node.signed(bent.encode()))
+        verifier.door.evidence(player.node.signed(bent.encode()))
     assert set(verifier.statuses().values()) == {Cause.NODE_REFUSED}
     assert verifier.ledger()[-1].body["findings"][0]["reason"] == "malformed.evidence"  # type: ignore[index]
 
@@ -415,12 +416,12 @@ def test_097_an_exception_after_the_appraisal_leaves_nothing_behind(
     message = player.node.evidence(player.challenge(), [process])
     before = verifier.ledger()
     with monkeypatch.context() as broken:
-        broken.setattr(service, "remember", fail)
+        broken.setattr(settlement, "remember", fail)
         with pytest.raises(ZeroDivisionError):
-            verifier.service.evidence(message)
+            verifier.door.evidence(message)
     assert verifier.ledger() == before
     assert not verifier.statuses()
-    assert why(lambda: verifier.service.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 # 98: no policy, no trust
@@ -445,7 +446,7 @@ def test_098_a_stored_policy_that_cannot_be_read(verifier: RunningVerifier, play
             row.text = "version = 2"
         transaction.next_policy_version()
     with pytest.raises(Misconfigured):
-        verifier.service.evidence(message)
+        verifier.door.evidence(message)
     with pytest.raises(Misconfigured):
         verifier.restart()
 
@@ -483,7 +484,7 @@ def test_126_only_golden_entries_after_a_refusal(verifier: RunningVerifier, play
     assert why(player.attest) == {Reason.LIST_UNKNOWN}
     node.measure("usr/bin/python3.11", b"\x7fELF python")
     again = evidence_without(node, player, b"/usr/bin/evil", node.new_process())
-    assert why(lambda: verifier.service.evidence(again)) == {Reason.LIST_REPLAY}
+    assert why(lambda: verifier.door.evidence(again)) == {Reason.LIST_REPLAY}
     player.processes = []
     for _ in range(2):
         assert why(player.attest) == {Reason.LIST_UNKNOWN}
@@ -498,10 +499,10 @@ def test_126_the_part_after_the_unknown_entry(verifier: RunningVerifier, player:
     challenge = player.challenge()
     assert challenge.first_record > 0
     verifier_side = node.evidence(challenge)
-    assert why(lambda: verifier.service.evidence(verifier_side)) == {Reason.LIST_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(verifier_side)) == {Reason.LIST_UNKNOWN}
     shown = replace(Evidence.decode(node.evidence(challenge).payload), records=b"")
     resumed = node.signed(shown.encode())
-    assert why(lambda: verifier.service.evidence(resumed)) == {Reason.CHALLENGE_UNKNOWN}
+    assert why(lambda: verifier.door.evidence(resumed)) == {Reason.CHALLENGE_UNKNOWN}
     assert player.challenge().first_record == 0
 
 
@@ -512,7 +513,8 @@ def test_126_a_verifier_or_attestor_that_starts_again(
     node = player.node
     node.measure("usr/bin/evil", b"evil")
     assert why(player.attest) == {Reason.LIST_UNKNOWN}
-    player.door = verifier.restart()
+    verifier.restart()
+    player.turn_to(verifier)
     assert why(player.attest) == {Reason.LIST_UNKNOWN}
     node.start_again()
     verifier.operators.node_approve_instance(node.name, node.instance.hex())
@@ -539,7 +541,7 @@ def test_085_no_renewal_after_a_revocation(
     other = player.node.new_process()
     player.attest([other])
     if end == "gone":
-        verifier.service.gone(player.node.gone(process))
+        verifier.door.gone(player.node.gone(process))
     elif end == "operator":
         verifier.operators.credential_revoke(player.claims(process).jti)
     else:

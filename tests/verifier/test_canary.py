@@ -102,7 +102,7 @@ def states(verifier: RunningVerifier) -> list[str]:
 
 def test_a_process_is_wanted_and_its_place_is_due(player: Player) -> None:
     process = player.node.new_process()
-    assert player.service.wanted(player.node.wanted(process)).wants_canary
+    assert player.door.wanted(player.node.wanted(process)).wants_canary
     assert player.challenge([process]).canaries == (process.place,)
 
 
@@ -136,7 +136,7 @@ def test_strangers_are_asked_for_none(player: Player, verifier: RunningVerifier)
     """They would fill the kernel's list, and what is remembered of the node."""
     request = ChallengeRequest(node="build-7", places=(HERE,))
     stranger = player.node.signed(request.encode(), private_key("stranger"))
-    assert player.service.challenge(stranger).canaries == ()
+    assert player.door.challenge(stranger).canaries == ()
     assert states(verifier) == []
 
 

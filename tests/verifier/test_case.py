@@ -41,7 +41,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningVerifi
     player.attest()
     garbled = node.unsigned_evidence(player.challenge(), quote={"firmware_version": 1})
     with pytest.raises(Malformed):
-        running.service.evidence(node.signed(replace(garbled, signature=b"\0").encode()))
+        running.door.evidence(node.signed(replace(garbled, signature=b"\0").encode()))
     node.measure("usr/bin/odd", b"odd")
     player.processes = []
     with pytest.raises(Rejected):

@@ -20,10 +20,11 @@ from tests.open_doors import open_doors
 from tests.relying_party import REVOKED, VALID, Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedNode, SimulatedProcess
-from verifier import NodeVerdict, Reason, service
+from verifier import NodeVerdict, Reason
 from verifier.__main__ import main
 from verifier.case import WORKLOAD, Case, Exported, judge, outcome_of
 from verifier.commands import MISUSED, NO, YES
+from verifier.conversation import judgement
 from verifier.grants import LONGEST, MOST_OF_PROCESS, MOST_WAITING, WAITING
 from verifier.ledger import Cause, Kind
 from verifier.operators import MOST_WORDS, Unfit, call
@@ -146,11 +147,11 @@ def test_118_a_window_that_closes(verifier: RunningVerifier, player: Player, par
         player.attest()
     assert token_of(player, process) == token, "another one would live no longer"
     verifier.wait(59)
-    assert verifier.service.sweep() == 0
+    assert verifier.sweeper.sweep() == 0
     assert party.state(token) == VALID
     last = len(verifier.ledger())
     verifier.wait(1)
-    assert verifier.service.sweep() == 1
+    assert verifier.sweeper.sweep() == 1
     assert party.state(token) == REVOKED
     assert causes(verifier) == [Cause.WINDOW_CLOSED]
     with verifier.service.reading() as reading:
@@ -186,8 +187,8 @@ def test_what_has_another_use_goes_on_with_that(
     assert player.claims(process).procseal.audiences == (AUDIENCE, OTHER)
     assert player.claims(process).expires == NOW + timedelta(minutes=30)
     verifier.wait(1800)
-    assert verifier.service.sweep() == 1
-    assert verifier.service.sweep() == 0
+    assert verifier.sweeper.sweep() == 1
+    assert verifier.sweeper.sweep() == 0
     assert party.state(both) == REVOKED
     player.attest()
     claims = player.claims(process)
@@ -280,12 +281,12 @@ def test_what_nobody_approves_waits_no_longer_than_an_hour(
     put(verifier, APPROVED)
     refused(player, YEAR)
     verifier.wait(WAITING.total_seconds() - 1)
-    verifier.service.sweep()
+    verifier.sweeper.sweep()
     [waiting] = verifier.operators.grant_list()
     verifier.wait(1)
     with pytest.raises(Unfit):
         verifier.operators.grant_approve(waiting["grant"], QUARTER)
-    assert verifier.service.sweep() == 0
+    assert verifier.sweeper.sweep() == 0
     assert verifier.operators.grant_list() == []
     [closed] = rows(verifier, Kind.GRANT_CLOSED)
     assert closed["cause"] == Cause.GRANT_EXPIRED
@@ -304,10 +305,10 @@ def test_118_what_was_approved_ends_when_its_time_is_over(
     assert claims.expires == NOW + timedelta(seconds=300)
     verifier.wait(299)
     player.attest()
-    assert verifier.service.sweep() == 0
+    assert verifier.sweeper.sweep() == 0
     assert party.state(token) == VALID
     verifier.wait(1)
-    assert verifier.service.sweep() == 1
+    assert verifier.sweeper.sweep() == 1
     assert party.state(token) == REVOKED
     assert causes(verifier) == [Cause.GRANT_EXPIRED]
     assert refused(player, YEAR)["reason"] == Reason.USE_GRANT
@@ -450,12 +451,14 @@ def test_a_workload_that_needs_no_approval_any_more(
 def test_grants_survive_a_restart(verifier: RunningVerifier, player: Player) -> None:
     id_ = approved(verifier, player, 300)
     process = start(player, YEAR)
-    player.door = player.service = verifier.restart()
+    verifier.restart()
+    player.turn_to(verifier)
     player.attest()
     assert player.claims(process).procseal.grant == id_
     verifier.wait(300)
-    player.door = player.service = verifier.restart()
-    assert verifier.service.sweep() == 1
+    verifier.restart()
+    player.turn_to(verifier)
+    assert verifier.sweeper.sweep() == 1
     assert causes(verifier) == [Cause.GRANT_EXPIRED]
 
 
@@ -473,7 +476,7 @@ def test_a_grant_that_closes_while_evidence_is_judged(
             verifier.operators.grant_close(id_)
         return verdict
 
-    monkeypatch.setattr(service, "judge", judge_slowly)
+    monkeypatch.setattr(judgement, "judge", judge_slowly)
     assert refused(player, YEAR)["reason"] == Reason.USE_GRANT
     assert closed == [id_]
     assert Kind.CREDENTIAL_ISSUED not in verifier.kinds()

@@ -78,7 +78,7 @@ def test_what_it_says(
 
 
 def exits(_: RunningVerifier, player: Player, process: SimulatedProcess) -> None:
-    player.service.gone(player.node.gone(process))
+    player.door.gone(player.node.gone(process))
 
 
 def drifts(_: RunningVerifier, player: Player, process: SimulatedProcess) -> None:
@@ -131,7 +131,7 @@ def test_the_end_of_a_step_is_not_its_parents(
     below: SimulatedProcess,
 ) -> None:
     other = start(player, new_step(player.node, controller))
-    player.service.gone(player.node.gone(step, str(Cause.JOB_ENDED)))
+    player.door.gone(player.node.gone(step, str(Cause.JOB_ENDED)))
     found = [status_of(verifier, player, one) for one in (controller, other, step, below)]
     assert found == ["valid", "valid", Cause.JOB_ENDED, Cause.PARENT_ENDED]
 
@@ -147,7 +147,7 @@ def test_what_happens_to_the_whole_node_has_its_own_cause(
 @pytest.mark.parametrize("cause", [Cause.OPERATOR, Cause.NODE_REFUSED, Cause.LATE])
 def test_causes_that_no_node_may_give(player: Player, step: SimulatedProcess, cause: Cause) -> None:
     with pytest.raises(Malformed):
-        player.service.gone(player.node.gone(step, str(cause)))
+        player.door.gone(player.node.gone(step, str(cause)))
 
 
 def test_a_token_ends_no_later_than_its_parents(

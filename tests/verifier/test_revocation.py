@@ -95,7 +95,7 @@ def test_what_the_node_tells_of_one_process(  # noqa: PLR0913, PLR0917
     cause: Cause,
 ) -> None:
     assert party.state(token_of(player, process)) == VALID
-    player.service.gone(player.node.gone(process, str(cause)))
+    player.door.gone(player.node.gone(process, str(cause)))
     assert party.state(token_of(player, process)) == REVOKED
     assert party.state(token_of(player, neighbour)) == VALID
     assert causes(verifier) == [cause]
@@ -301,7 +301,7 @@ def test_what_is_revoked_is_not_given_back(
 ) -> None:
     token = token_of(player, process)
     verifier.watch(100)
-    player.service.gone(player.node.gone(process))
+    player.door.gone(player.node.gone(process))
     assert party.state(token) == REVOKED
     player.processes = [neighbour]
     player.attest()
@@ -660,7 +660,7 @@ def test_tokens_before_a_renewal_stay_what_they_are(
     second = token_of(player, process)
     assert first != second
     assert (party.state(first), party.state(second)) == (VALID, VALID)
-    player.service.gone(player.node.gone(process))
+    player.door.gone(player.node.gone(process))
     assert (party.state(first), party.state(second)) == (REVOKED, REVOKED)
 
 
@@ -814,7 +814,7 @@ def test_a_half_full_list_is_followed_by_another(
     player.attest(others)
     numbers = [int(player.claims(one).status.uri.rsplit("/", 1)[1]) for one in others]
     assert numbers == [1, 2, 2, 3]
-    player.service.gone(player.node.gone(others[0]))
+    player.door.gone(player.node.gone(others[0]))
     assert party.state(token_of(player, others[1])) == VALID
     assert party.state(token_of(player, others[0])) == REVOKED
     assert party.state(first) == VALID

@@ -116,10 +116,10 @@ def test_the_inventory_is_read_anew(verifier: RunningVerifier) -> None:
 
 
 def test_an_activation_expires(verifier: RunningVerifier, node: SimulatedNode) -> None:
-    activation = verifier.service.enrol(node.enrol_message())
+    activation = verifier.door.enrol(node.enrol_message())
     verifier.wait(verifier.config.activation_lifetime.total_seconds() + 1)
     answer = node.answer(activation)
-    assert refusal(lambda: verifier.service.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
+    assert refusal(lambda: verifier.door.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
 
 
 def test_an_rsa_ek_works_as_well(verifier: RunningVerifier) -> None:
@@ -207,7 +207,7 @@ def test_a_lost_answer_costs_nothing(verifier: RunningVerifier, player: Player) 
     """The attestor that never got the grant brings the process as new again."""
     process = player.node.new_process()
     lost = player.challenge()
-    verifier.service.evidence(player.node.evidence(lost, [process]))
+    verifier.door.evidence(player.node.evidence(lost, [process]))
     player.attest([process])
     assert player.claims(process).id == IDENTITY
     assert player.tokens[process.key_name][1] == 0
@@ -217,7 +217,7 @@ def test_a_lost_renewal_is_made_up_for_by_the_next(
     verifier: RunningVerifier, player: Player, process: SimulatedProcess
 ) -> None:
     verifier.wait(301)
-    verifier.service.evidence(player.node.evidence(player.challenge(), [], [process]))
+    verifier.door.evidence(player.node.evidence(player.challenge(), [], [process]))
     verifier.wait(301)
     player.attest()
     assert player.tokens[process.key_name][1] == 2
@@ -229,10 +229,10 @@ def test_the_process_that_exits_is_revoked_and_its_neighbour_is_not(
 ) -> None:
     other = player.node.new_process()
     player.attest([other])
-    answer = verifier.service.gone(player.node.gone(process))
+    answer = verifier.door.gone(player.node.gone(process))
     assert answer.key_names == (process.key_name,)
     assert sorted(verifier.statuses().values()) == [Cause.EXITED, "valid"]
-    assert verifier.service.gone(player.node.gone(process)).key_names == (process.key_name,)
+    assert verifier.door.gone(player.node.gone(process)).key_names == (process.key_name,)
     assert verifier.kinds().count(Kind.CREDENTIAL_REVOKED) == 1
     result = player.attest()
     revoked = {one.key_name: {f.reason for f in one.findings} for one in result.outcomes}
@@ -268,11 +268,9 @@ def test_wanted_is_a_question_without_consequences(
 ) -> None:
     process = player.node.new_process()
     before = verifier.kinds()
-    assert verifier.service.wanted(player.node.wanted(process)).core == process.core.digest()
+    assert verifier.door.wanted(player.node.wanted(process)).core == process.core.digest()
     odd = player.node.new_process(core={"user": "root"})
-    assert refusal(lambda: verifier.service.wanted(player.node.wanted(odd))) == {
-        Reason.PROCESS_USER
-    }
+    assert refusal(lambda: verifier.door.wanted(player.node.wanted(odd))) == {Reason.PROCESS_USER}
     assert verifier.kinds() == before
 
 
@@ -389,12 +387,12 @@ def test_only_the_accepted_instance_is_heard(
     player.node.start_again()
     gone_by_other = player.node.gone(process)
     wanted_by_other = player.node.wanted(process)
-    assert refusal(lambda: verifier.service.gone(gone_by_other)) == {Reason.MESSAGE_INSTANCE}
-    assert refusal(lambda: verifier.service.wanted(wanted_by_other)) == {Reason.MESSAGE_INSTANCE}
-    verifier.service.wanted(wanted)
-    verifier.service.gone(gone)
+    assert refusal(lambda: verifier.door.gone(gone_by_other)) == {Reason.MESSAGE_INSTANCE}
+    assert refusal(lambda: verifier.door.wanted(wanted_by_other)) == {Reason.MESSAGE_INSTANCE}
+    verifier.door.wanted(wanted)
+    verifier.door.gone(gone)
     forged = replace(gone, signature=bytes(64))
-    assert refusal(lambda: verifier.service.gone(forged)) == {Reason.MESSAGE_SIGNATURE}
+    assert refusal(lambda: verifier.door.gone(forged)) == {Reason.MESSAGE_SIGNATURE}
 
 
 def test_before_the_first_accepted_evidence_a_key_may_only_be_challenged(
@@ -402,9 +400,7 @@ def test_before_the_first_accepted_evidence_a_key_may_only_be_challenged(
 ) -> None:
     Player(node, verifier.service).enrol()
     process = node.new_process()
-    assert refusal(lambda: verifier.service.wanted(node.wanted(process))) == {
-        Reason.MESSAGE_INSTANCE
-    }
+    assert refusal(lambda: verifier.door.wanted(node.wanted(process))) == {Reason.MESSAGE_INSTANCE}
 
 
 def test_a_stranger_displaces_no_challenge_and_ends_no_credential(
@@ -415,7 +411,7 @@ def test_a_stranger_displaces_no_challenge_and_ends_no_credential(
     stranger.start_again()
     refused = Player(stranger, verifier.service)
     assert refusal(refused.attest)
-    verifier.service.evidence(player.node.evidence(challenge, [], [process]))
+    verifier.door.evidence(player.node.evidence(challenge, [], [process]))
     assert set(verifier.statuses().values()) == {"valid"}
 
 
@@ -437,7 +433,8 @@ def test_the_verifiers_own_absence_is_not_the_nodes_silence(
     verifier: RunningVerifier, player: Player, process: SimulatedProcess
 ) -> None:
     verifier.wait(3600)
-    player.door = player.service = verifier.restart()
+    verifier.restart()
+    player.turn_to(verifier)
     assert verifier.watch(80) == 0
     player.attest()
     assert verifier.watch(80) == 0
@@ -461,7 +458,8 @@ def test_a_restart_loses_nothing(
 ) -> None:
     challenge = player.challenge()
     before = verifier.ledger()
-    player.door = player.service = verifier.restart()
+    verifier.restart()
+    player.turn_to(verifier)
     assert verifier.ledger() == before
     player.door.evidence(player.node.evidence(challenge, [], [process]))
     assert player.claims(process).id == IDENTITY
@@ -476,5 +474,5 @@ def test_gone_with_many_processes_is_one_transaction(
     processes = tuple(GoneProcess(key_name=one.key_name, cause=cause) for one, cause in ended)
     message = player.node.signed(Gone(node="build-7", processes=processes).encode())
     with pytest.raises(Malformed):
-        verifier.service.gone(message)
+        verifier.door.gone(message)
     assert set(verifier.statuses().values()) == {"valid"}

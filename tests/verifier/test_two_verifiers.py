@@ -84,7 +84,7 @@ class Pair:
         node = SimulatedNode(name)
         self.first.trust(node)
         player = Player(node, self.first.service)
-        player.door = Either([one.service for one in self.both], random.Random(name))
+        player.door = Either([one.door for one in self.both], random.Random(name))
         return player
 
 
@@ -122,13 +122,13 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def test_each_step_may_be_at_another_verifier(pair: Pair) -> None:
-    first, second = (one.service for one in pair.both)
+    first, second = (one.door for one in pair.both)
     node = SimulatedNode()
     pair.first.trust(node)
     activation = first.enrol(node.enrol_message())
     assert second.answer_activation(node.answer(activation)).status == ENROLLED
     process = node.new_process()
-    player = Player(node, first)
+    player = Player(node, pair.first.service)
     for asked, told in ((first, second), (second, first), (first, second)):
         new = [] if player.processes else [process]
         challenge = asked.challenge(node.challenge_request([process]))
@@ -147,8 +147,8 @@ def test_each_step_may_be_at_another_verifier(pair: Pair) -> None:
 def test_an_enrolment_is_answered_once(pair: Pair) -> None:
     node = SimulatedNode()
     pair.first.trust(node)
-    answer = node.answer(pair.first.service.enrol(node.enrol_message()))
-    told = at_once(*(partial(one.service.answer_activation, answer) for one in pair.both * 2))
+    answer = node.answer(pair.first.door.enrol(node.enrol_message()))
+    told = at_once(*(partial(one.door.answer_activation, answer) for one in pair.both * 2))
     assert told.count({Reason.ENROL_CHALLENGE}) == 3
     assert pair.first.kinds().count(Kind.NODE_ENROLLED) == 1
 
@@ -158,7 +158,7 @@ def test_a_challenge_is_answered_once(pair: Pair) -> None:
     player.enrol()
     process = player.node.new_process()
     message = player.node.evidence(player.challenge([process]), [process])
-    told = at_once(*(partial(one.service.evidence, message) for one in pair.both * 2))
+    told = at_once(*(partial(one.door.evidence, message) for one in pair.both * 2))
     assert told.count({Reason.CHALLENGE_UNKNOWN}) == 3
     assert pair.first.kinds().count(Kind.EVIDENCE_ACCEPTED) == 1
     assert len(pair.first.statuses()) == 1
