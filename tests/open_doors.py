@@ -29,7 +29,8 @@ from verifier.conversation.activations import answer_activation, enrol
 from verifier.conversation.announcements import answer_gone, answer_wanted
 from verifier.conversation.challenges import make_challenge
 from verifier.conversation.judgement import judge_evidence
-from verifier.http import make_app, make_operators_app, operators_socket
+from verifier.doors.network import make_app
+from verifier.doors.operators import make_operators_app, operators_socket
 from verifier.service import Service
 
 M = TypeVar("M", bound=Message)

@@ -66,7 +66,7 @@ def _ca_issue(arguments: Arguments) -> int:
 
 
 def _check_config(arguments: Arguments) -> int:
-    from verifier.http import Doors
+    from verifier.doors.serving import Doors
 
     config = Config.load(arguments.config)
     Doors.build(config).service.store.close()
@@ -75,7 +75,7 @@ def _check_config(arguments: Arguments) -> int:
 
 def _serve(arguments: Arguments) -> int:
     from credential import jws
-    from verifier.http import Doors, serve
+    from verifier.doors.serving import Doors, serve
 
     jws.load()
     level = logging.WARNING if arguments.quiet else logging.INFO

@@ -18,9 +18,10 @@ from evidence.posture import Presence
 from tests.open_doors import open_doors
 from tests.running_verifier import RunningVerifier
 from tests.simulated_node import SimulatedNode
-from verifier import Reason, Rejected, listeners
+from verifier import Reason, Rejected
 from verifier.canary import MOST_IN_A_BOOT, MOST_OF_A_UID, choose_places
 from verifier.command_line import always_say, never_say_other
+from verifier.doors import listeners
 from verifier.node import FAILED, Canary
 from verifier.relying_parties import Asker, NotAllowed, RelyingParties
 

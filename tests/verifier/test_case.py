@@ -22,7 +22,7 @@ from verifier.commands import MISUSED, NO, YES
 from verifier.keys import GRANT_KEY, SigningKey, jwks, make_private
 from verifier.ledger import Kind
 from verifier.node import Checkpoint, Known, Measured, Node
-from verifier.operators import Unfit
+from verifier.operations.answers import Unfit
 from verifier.reasons import ClockSeen
 
 

@@ -38,7 +38,7 @@ from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.config import Config
 from verifier.enrolment import ek_hash
 from verifier.ledger import Kind
-from verifier.operators import kernel_policy_name
+from verifier.operations.documents import kernel_policy_name
 from verifier.reference import read_reference
 
 Out = pytest.CaptureFixture[str]

@@ -27,7 +27,9 @@ from verifier.commands import MISUSED, NO, YES
 from verifier.conversation import judgement
 from verifier.grants import LONGEST, MOST_OF_PROCESS, MOST_WAITING, WAITING
 from verifier.ledger import Cause, Kind
-from verifier.operators import MOST_WORDS, Unfit, call
+from verifier.operations.answers import Unfit
+from verifier.operations.verbs import call
+from verifier.operations.words import MOST_WORDS
 
 PROCESS = "the process itself"
 ACCESS = "the access"
@@ -632,7 +634,7 @@ def test_labels_that_are_no_list_of_texts(
     verifier: RunningVerifier, player: Player, labels: object
 ) -> None:
     with pytest.raises(Malformed):
-        call(verifier.operators, "node_label", {"node": player.node.name, "labels": labels})
+        call(verifier.service, "node_label", {"node": player.node.name, "labels": labels})
 
 
 # The network

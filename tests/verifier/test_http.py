@@ -20,8 +20,10 @@ from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import IDENTITY, NOW, TRUST_DOMAIN, SimulatedNode
 from verifier import Reason, case, client
 from verifier.config import Misconfigured
+from verifier.doors.operators import operators_socket
+from verifier.doors.protection import Protection
+from verifier.doors.routes import ROUTES
 from verifier.hints import NEXT
-from verifier.http import ROUTES, Protection, operators_socket
 from verifier.init import issue_certificate
 from verifier.keys import make_authority, make_private
 

@@ -37,8 +37,8 @@ from verifier.case import KERNEL_POLICY as KERNEL_POLICY_KIND
 from verifier.case import REFERENCE, WORKLOAD, Head
 from verifier.commands import YES
 from verifier.config import Config
+from verifier.doors.serving import Doors, serve
 from verifier.enrolment import ek_hash
-from verifier.http import Doors, serve
 from verifier.keys import Keys
 from verifier.store import Store
 

@@ -19,7 +19,7 @@ from tests.open_doors import Door, open_doors
 from tests.relying_party import Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import ISSUER, SimulatedNode, SimulatedProcess
-from verifier import listeners
+from verifier.doors import listeners
 
 PATIENCE_SECONDS = 10
 PATH = "/v1/status-changes"

@@ -25,7 +25,8 @@ from verifier import Rejected
 from verifier.boot_policy import read_boot_policy
 from verifier.case import BOOT_POLICY, KERNEL_POLICY, REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
-from verifier.operators import Unfit, kernel_policy_name
+from verifier.operations.answers import Unfit
+from verifier.operations.documents import kernel_policy_name
 from verifier.reference import encode_reference
 from verifier.store import LIST_ENTRIES
 

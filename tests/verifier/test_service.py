@@ -15,7 +15,7 @@ from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
 from verifier import Reason, Rejected
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
-from verifier.operators import Unfit
+from verifier.operations.answers import Unfit
 from verifier.rows import ENROLLED, PENDING, REMOVED
 
 

@@ -17,6 +17,8 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from verifier.mint import status_list_uri
 from verifier.service import Service
 
+STATUS_CHANGES = "/v1/status-changes"
+"""GET, for everybody, as long as they listen: which lists have changed."""
 MOST_LISTENERS = 1024
 """At a time, each with a connection of its own; others fetch the lists as before."""
 MOST_OF_AN_ADDRESS = 64

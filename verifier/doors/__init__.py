@@ -1,0 +1,6 @@
+"""The doors: HTTP for attestors and relying parties, a UNIX socket for operators.
+
+Decode, call, encode; no more. Each route says what protects it. Bodies are bounded before they are
+read, read before they are decoded, and never decompressed. A refusal is JSON, whatever the route;
+a failure that is no refusal says that nothing was decided.
+"""
