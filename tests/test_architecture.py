@@ -36,7 +36,6 @@ DRAWERS: dict[str, set[str]] = {
     "verifier/database.py": {"sqlalchemy"},
     "verifier/doors": {"aiohttp", "aiohttp_sse"},
     "verifier/keys.py": {"cryptography"},  # files of private keys; crypto/ judges signatures
-    "verifier/keys.py": {"cryptography"},  # files of private keys; crypto/ judges signatures
     "verifier/rows.py": {"sqlalchemy"},
     "verifier/store.py": {"sqlalchemy"},
 }
@@ -76,7 +75,7 @@ TOUCHING = {
 
 SERVICE = {
     "boot_tools", "case", "case_tools", "certificates", "check_ek", "client", "commands", "config",
-    "consequences", "conversation", "database", "doors", "file_commands", "file_tools", "grants",
+    "conversation", "database", "doors", "endings", "file_commands", "file_tools", "grants",
     "hints", "init", "inventory", "keys", "ledger", "mint", "operations", "operator_commands",
     "reference_maker", "relying_parties", "rows", "server_commands", "service", "store", "sweeper",
 }  # fmt: skip

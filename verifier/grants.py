@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from evidence.process import CoreRecord
 from verifier import plain
-from verifier.consequences import revoke_all, void_tokens
+from verifier.endings import revoke_all, void_tokens
 from verifier.ledger import Cause, Entry, Kind
 from verifier.mint import Random
 from verifier.node import Errand

@@ -17,7 +17,7 @@ from credential import Reason as TokenReason
 from credential import Refused as RefusedToken
 from credential.status import Status, StatusList
 from credential.use import Use, to_members
-from verifier.consequences import revoke_all
+from verifier.endings import revoke_all
 from verifier.ledger import Cause, Entry, Kind
 from verifier.mint import status_list_uri
 from verifier.policy import LEVELS

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from verifier.consequences import revoke_all, suspend_all
+from verifier.endings import revoke_all, suspend_all
 from verifier.grants import end_over
 from verifier.ledger import Cause
 from verifier.service import Service

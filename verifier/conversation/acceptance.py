@@ -1,17 +1,24 @@
 """Acceptance of a node's evidence: one transaction in which all that follows is recorded."""
 
+from collections.abc import Mapping
+
 from evidence.messages import Result
 from verifier.canary import remember_outcome
-from verifier.consequences import advance, forget_known, revoke_unreported, verdict_json
+from verifier.conversation.progress import (
+    advance,
+    firmware_text,
+    forget_known,
+    revoke_unreported,
+)
 from verifier.conversation.settlement import settle
 from verifier.conversation.snapshots import Snapshot, keep
 from verifier.grants import close_all
-from verifier.ledger import Cause, Entry, Kind
+from verifier.ledger import Cause, Entry, Kind, findings_json
 from verifier.mint import Occasion
 from verifier.rows import NodeRow
 from verifier.service import Service
 from verifier.store import Transaction
-from verifier.verdict import NodeVerdict
+from verifier.verdict import Accepted, NodeVerdict, Refused
 
 
 def accept(service: Service, snapshot: Snapshot, verdict: NodeVerdict) -> Result:
@@ -48,9 +55,35 @@ def _record(
 ) -> int:
     """Write the decision into the ledger; return its row's number."""
     case = snapshot.case
-    body = {**verdict_json(verdict), "address": case.address}
+    body = {**_verdict_json(verdict), "address": case.address}
     kind = Kind.EVIDENCE_ACCEPTED
     return transaction.append(Entry(kind=kind, subject=case.node.name, body=body, evidence=digest))
+
+
+def _verdict_json(verdict: NodeVerdict) -> Mapping[str, object]:
+    """Return what the ledger says of an accepted node."""
+    return {
+        "instance": verdict.checkpoint.instance.hex(),
+        "reset_count": verdict.checkpoint.reset_count,
+        "restart_count": verdict.clock.restart_count,
+        "firmware_version": firmware_text(verdict.firmware_version),
+        "records": verdict.checkpoint.records,
+        "policy_version": verdict.checkpoint.policy_version,
+        "boot_policy": verdict.boot_policy,
+        "canaries": [{"uid": one.uid, "device": one.device} for one in verdict.canaries],
+        "processes": [*map(_judged_json, verdict.processes)],
+        "reported": findings_json(verdict.reported),
+    }
+
+
+def _judged_json(judged: Accepted | Refused) -> Mapping[str, object]:
+    return {
+        "key": judged.key_name.hex(),
+        "workload": judged.workload.id if isinstance(judged, Accepted) else "",
+        "level": judged.level if isinstance(judged, Accepted) else "",
+        "lacks": [*judged.lacks] if isinstance(judged, Accepted) else [],
+        "findings": findings_json(judged.findings) if isinstance(judged, Refused) else [],
+    }
 
 
 def _occasion(service: Service, snapshot: Snapshot, *, evidence: bytes, ledger: int) -> Occasion:

@@ -4,8 +4,8 @@ from evidence import Malformed
 from evidence.messages import Gone, GoneAnswer, SignedMessage, Wanted, WantedAnswer
 from evidence.process import CoreRecord
 from verifier.bounds import demand_core
-from verifier.consequences import revoke_all
 from verifier.conversation.standing import demand_instance
+from verifier.endings import revoke_all
 from verifier.instance import verify_signed
 from verifier.ledger import TOLD_BY_NODE, Cause
 from verifier.reasons import label

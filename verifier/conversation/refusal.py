@@ -6,8 +6,9 @@ from evidence import Malformed
 from verifier import plain
 from verifier.appraisal import highest
 from verifier.canary import remember_missing
-from verifier.consequences import revoke_all, start_over
+from verifier.conversation.progress import start_over
 from verifier.conversation.snapshots import Snapshot, keep
+from verifier.endings import revoke_all
 from verifier.ledger import Cause, Entry, Kind, refusal_json
 from verifier.reasons import ClockSeen, Reason, Rejected, label
 from verifier.rows import NodeRow

@@ -1,15 +1,19 @@
 """Settlement: what becomes of the credential of each process of an accepted node."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import credential
 from evidence.messages import Outcome
 from evidence.process import NO_ORIGIN, CoreRecord
-from verifier.consequences import cause_of, reinstate, remember, revoke, void_untrue
+from verifier.conversation.holdings import remember
+from verifier.endings import reinstate, revoke, void
 from verifier.grants import ask
+from verifier.ledger import Cause
 from verifier.mint import Minted, Occasion, mint
 from verifier.node import Errand
-from verifier.reasons import Reason, Rejected, label, reject
+from verifier.policy import LEVELS
+from verifier.reasons import Finding, Reason, Rejected, label, reject
 from verifier.rows import ProcessRow
 from verifier.service import Service
 from verifier.store import Transaction
@@ -34,7 +38,7 @@ def settle(
         return _refuse(service, transaction, refused, held)
     if held is not None:
         reinstate(transaction, held)
-        void_untrue(transaction, held, judged)
+        _void_untrue(transaction, held, judged)
     remember(transaction, node, judged, minted, occasion)
     return Outcome(key_name=judged.key_name, grant=minted.grant, findings=())
 
@@ -75,16 +79,40 @@ def _bounded(transaction: Transaction, accepted: Accepted, occasion: Occasion) -
     return replace(occasion, until=parent.token.expires)
 
 
+def _void_untrue(transaction: Transaction, process: ProcessRow, judged: Accepted) -> None:
+    """End the tokens of a process that say what is no longer so.
+
+    They say a higher level than the evidence reaches now, or name another approval.
+    """
+    if LEVELS.index(judged.level) < LEVELS.index(process.level):
+        void(transaction, process, Cause.LEVEL_FELL)
+    elif process.approval not in ("", judged.granted.approval):
+        void(transaction, process, Cause.GRANT_CLOSED)
+
+
 def _refuse(
     service: Service, transaction: Transaction, refused: Refused, held: ProcessRow | None
 ) -> Outcome:
     """End the credential that the process has; without one, it may be that an operator is asked."""
     if held is not None:
-        revoke(transaction, held, cause_of(refused.findings), refused.findings)
+        revoke(transaction, held, _cause_of(refused.findings), refused.findings)
     elif refused.asking is not None:
         refused = _ask(service, transaction, refused, *refused.asking)
     findings = tuple(one.text() for one in refused.findings)
     return Outcome(key_name=refused.key_name, grant="", findings=findings)
+
+
+_CAUSES = {
+    Reason.USE_WINDOW: Cause.WINDOW_CLOSED,
+    Reason.USE_GRANT: Cause.GRANT_EXPIRED,
+    Reason.PROCESS_LABELS: Cause.LABELS_CHANGED,
+}
+
+
+def _cause_of(findings: Sequence[Finding]) -> Cause:
+    """Return why the credential of a process ends that was refused for these findings."""
+    told = (_CAUSES.get(one.reason) for one in findings)
+    return next((one for one in told if one), Cause.REFUSED)
 
 
 def _ask(

@@ -1,6 +1,6 @@
 """Credentials: the tokens that were issued, and their end at an operator's word."""
 
-from verifier.consequences import revoke_all
+from verifier.endings import revoke_all
 from verifier.ledger import Cause
 from verifier.operations.answers import Json, Unfit, time_text
 from verifier.reasons import label

@@ -2,13 +2,11 @@
 
 import re
 
-from credential import wit
 from evidence import Malformed
-from verifier.consequences import end_mislabelled, revoke_all
+from verifier.endings import revoke_all
 from verifier.grants import close_all
-from verifier.ledger import Cause, Entry, Kind, to_text
+from verifier.ledger import Cause, Entry, Kind
 from verifier.operations.answers import Json, Unfit, time_text
-from verifier.operations.words import read_words
 from verifier.reasons import Reason, label
 from verifier.rows import ENROLLED, PENDING, REMOVED, NodeRow
 from verifier.service import Service
@@ -18,13 +16,13 @@ from verifier.store import Transaction
 def list_nodes(service: Service) -> list[Json]:
     """Return the nodes by name."""
     with service.transaction() as transaction:
-        return [_node_json(row) for row in transaction.nodes()]
+        return [node_json(row) for row in transaction.nodes()]
 
 
 def approve_node(service: Service, node: str, ek_hash: str = "") -> Json:
     """Approve the EK of a pending node; with `ek_hash`, only if it is that one."""
     with service.transaction() as transaction:
-        row = _node(transaction, node)
+        row = node_row(transaction, node)
         if ek_hash and ek_hash != row.ek_hash:
             raise Unfit("node.of-another-ek", node, expected=ek_hash, found=row.ek_hash)
         if row.status == PENDING:
@@ -34,7 +32,7 @@ def approve_node(service: Service, node: str, ek_hash: str = "") -> Json:
             transaction.append(Entry(kind=Kind.NODE_APPROVED, subject=node, body=body))
         elif row.status == REMOVED:
             raise Unfit("node.removed", node, expected="the node to enrol again first")
-        return _node_json(row)
+        return node_json(row)
 
 
 def remove_node(service: Service, node: str) -> Json:
@@ -44,7 +42,7 @@ def remove_node(service: Service, node: str) -> Json:
     start anew.
     """
     with service.transaction() as transaction:
-        row = _node(transaction, node)
+        row = node_row(transaction, node)
         revoke_all(transaction, transaction.processes(node=node), Cause.NODE_REMOVED)
         transaction.drop_challenges(node)
         close_all(transaction, node=node)
@@ -54,13 +52,13 @@ def remove_node(service: Service, node: str) -> Json:
         row.firmware = ""
         row.version += 1
         transaction.append(Entry(kind=Kind.NODE_REMOVED, subject=node))
-        return _node_json(row)
+        return node_json(row)
 
 
 def forget_node(service: Service, node: str) -> Json:
     """Give the name and the EK of a removed node free."""
     with service.transaction() as transaction:
-        row = _node(transaction, node)
+        row = node_row(transaction, node)
         if row.status != REMOVED:
             raise Unfit("node.not-removed", node, expected=REMOVED, found=row.status)
         body = {"ek_hash": row.ek_hash}
@@ -73,41 +71,17 @@ def approve_instance(service: Service, node: str, instance: str) -> Json:
     """Approve a later start of the node's attestor, until the node's next boot."""
     digest = _digest(instance)
     with service.transaction() as transaction:
-        row = _node(transaction, node)
+        row = node_row(transaction, node)
         if digest not in row.approved_instances:
             row.approved += digest
             row.version += 1
             body = {"instance": instance}
             transaction.append(Entry(kind=Kind.INSTANCE_APPROVED, subject=node, body=body))
-        return _node_json(row)
+        return node_json(row)
 
 
-def label_node(service: Service, node: str, labels: list[str], reason: str = "") -> Json:
-    """Change labels of a node: `NAME=VALUE` each, without a value for one that goes.
-
-    Credentials that no longer fit end at once, and tokens that are no longer true.
-    """
-    changes = dict(map(_label_change, labels))
-    if len(changes) != len(labels):
-        raise Malformed("expected no label twice")
-    with service.transaction() as transaction:
-        row = _node(transaction, node)
-        before = dict(row.label_values)
-        after = {name: value for name, value in (before | changes).items() if value}
-        if len(after) > wit.MOST_LABELS:
-            raise Unfit("node.too-many-labels", node, expected=f"at most {wit.MOST_LABELS}")
-        revoked = 0
-        if after != before:
-            row.labels = to_text(after)
-            row.version += 1
-            body = {"before": before, "labels": after, "reason": read_words(reason)}
-            transaction.append(Entry(kind=Kind.NODE_LABELLED, subject=node, body=body))
-            policy = service.policy(transaction).policy
-            revoked = end_mislabelled(transaction, row, policy, before)
-        return {**_node_json(row), "revoked": revoked}
-
-
-def _node(transaction: Transaction, name: str) -> NodeRow:
+def node_row(transaction: Transaction, name: str) -> NodeRow:
+    """Return the node of this name; raise Unfit if there is none."""
     row = transaction.node(name)
     if row is None:
         raise Unfit(Reason.NODE_UNKNOWN, label(name), expected="the name of a node")
@@ -120,16 +94,8 @@ def _digest(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _label_change(text: str) -> tuple[str, str]:
-    """Return name and value, which is empty for a label that goes."""
-    name, equals, value = text.partition("=")
-    is_label = re.fullmatch(wit.LABEL, name) and (not value or re.fullmatch(wit.LABEL_VALUE, value))
-    if not equals or not is_label:
-        raise Malformed(f"{label(text)}: expected NAME=VALUE, or NAME= for a label that goes")
-    return name, value
-
-
-def _node_json(row: NodeRow) -> Json:
+def node_json(row: NodeRow) -> Json:
+    """Return what an operator is told of a node."""
     return {
         "node": row.name,
         "status": row.status,

@@ -5,7 +5,15 @@ from inspect import signature
 from typing import Any, get_args, get_origin, get_type_hints
 
 from evidence import Malformed
-from verifier.operations import credentials, documents, grants, ledger, nodes, relying_parties
+from verifier.operations import (
+    credentials,
+    documents,
+    grants,
+    labels,
+    ledger,
+    nodes,
+    relying_parties,
+)
 from verifier.operations.status import count_all
 from verifier.reasons import label
 from verifier.service import Service
@@ -16,7 +24,7 @@ VERBS: dict[str, Callable[..., object]] = {
     "node_remove": nodes.remove_node,
     "node_forget": nodes.forget_node,
     "node_approve_instance": nodes.approve_instance,
-    "node_label": nodes.label_node,
+    "node_label": labels.label_node,
     "grant_list": grants.list_grants,
     "grant_approve": grants.approve_grant,
     "grant_close": grants.close_grant,
