@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from credential import Keys, grant, wit
 from evidence.messages import Challenge, Enrolled, Outcome, Result
 from tests.open_doors import Door, Indoors
@@ -25,11 +27,12 @@ from tests.simulated_node import (
     SimulatedNode,
     SimulatedProcess,
 )
+from verifier import Reason, Rejected
 from verifier.case import KERNEL_POLICY as KERNEL_POLICY_KIND
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.config import Config
 from verifier.enrolment import ek_hash
-from verifier.keys import GRANT_KEY, WIT_KEY, jwks, make_private
+from verifier.keys import GRANT_KEY, WIT_KEY, make_private
 from verifier.ledger import Row
 from verifier.operations.verbs import VERBS
 from verifier.service import Service
@@ -200,4 +203,8 @@ def known_again(process: SimulatedProcess, **look: Any) -> SimulatedProcess:  # 
     return replace(process, look=replace(process.look, **look))
 
 
-__all__ = ["Player", "RunningVerifier", "jwks", "known_again"]
+def refusal(call: Callable[[], object]) -> set[Reason]:
+    """Make a call that has to be refused; return why it is."""
+    with pytest.raises(Rejected) as caught:
+        call()
+    return {one.reason for one in caught.value.findings}

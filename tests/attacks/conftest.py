@@ -1,4 +1,4 @@
-"""What attacks in the virtual machine share: one boot of each kernel."""
+"""What attacks share: the cast of the verifier's service; and one boot of each kernel."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -8,8 +8,11 @@ import pytest
 from demo.world import World
 from swtpm.kernels import DEFAULT
 from tests.attacks.machine import ATTACHED_MODE, CLOSED, Machine, MachinePuppet, Programs, Start
+from tests.cast import node, party, player, process, verifier
 from tests.kernels.choice import choose_to_live_in
 from tests.switches import switched_on
+
+__all__ = ["node", "party", "player", "process", "verifier"]
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,10 +31,10 @@ from credential import Refused, local
 from credential.reasons import Finding
 from evidence import Malformed, cbor
 from evidence.messages import ChallengeRequest, Result, Wanted
-from tests.running_verifier import Player, RunningVerifier
+from tests.running_verifier import Player, RunningVerifier, refusal
 from tests.simulated_node import SimulatedNode, private_key
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
-from verifier import Reason, Rejected
+from verifier import Reason
 from verifier.ledger import Kind
 from verifier.rows import ENROLLED, PENDING
 
@@ -67,12 +67,6 @@ def player(running: RunningVerifier, node: SimulatedNode) -> Player:
     player.enrol()
     player.attest()
     return player
-
-
-def refusal(call: Callable[[], object]) -> set[Reason]:
-    with pytest.raises(Rejected) as caught:
-        call()
-    return {one.reason for one in caught.value.findings}
 
 
 # Enrolment

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -34,13 +33,6 @@ SERVICE = "the verifier's service"
 UID = 64322
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes its uid")
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
 
 
 # Presences
@@ -135,11 +127,11 @@ def test_one_uid_does_not_use_up_the_canaries_of_a_boot() -> None:
 @pytest.mark.parametrize("verb", ["revoke", "report"])
 @pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
 def test_who_is_not_known_waits_for_no_place_among_those_who_write(
-    running: RunningVerifier, verb: str
+    verifier: RunningVerifier, verb: str
 ) -> None:
-    parties = RelyingParties(running.service)
+    parties = RelyingParties(verifier.service)
     arguments = ["token", "proof.missing"][: 1 if verb == "revoke" else 2]
-    with running.service.transaction() as writing:
+    with verifier.service.transaction() as writing:
         writing.policy_version()
         began = monotonic()
         with pytest.raises(NotAllowed) as refused:
@@ -151,7 +143,7 @@ def test_who_is_not_known_waits_for_no_place_among_those_who_write(
 @pytest.mark.parametrize("verb", ["wanted", "challenge", "gone"])
 @pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
 def test_who_is_no_node_waits_for_no_place_among_those_who_write(
-    running: RunningVerifier, verb: str
+    verifier: RunningVerifier, verb: str
 ) -> None:
     node = SimulatedNode()
     process = node.new_process()
@@ -160,21 +152,21 @@ def test_who_is_no_node_waits_for_no_place_among_those_who_write(
         "challenge": node.challenge_request,
         "gone": lambda: node.gone(process),
     }
-    with running.service.transaction() as writing:
+    with verifier.service.transaction() as writing:
         writing.policy_version()
         began = monotonic()
         with pytest.raises(Rejected) as refused:
-            getattr(running.door, verb)(messages[verb]())
+            getattr(verifier.door, verb)(messages[verb]())
         assert monotonic() - began < 2
     assert refused.value.findings[0].reason == Reason.NODE_UNKNOWN
 
 
 @pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
 def test_listeners_that_come_at_once_are_counted_before_they_are_let_in(
-    running: RunningVerifier, monkeypatch: pytest.MonkeyPatch
+    verifier: RunningVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listeners, "MOST_LISTENERS", 2)
-    with open_doors(running.service) as door, ExitStack() as stack:
+    with open_doors(verifier.service) as door, ExitStack() as stack:
         connections = [
             http.client.HTTPConnection("localhost", door.port, timeout=10) for _ in range(12)
         ]

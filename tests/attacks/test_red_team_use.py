@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -295,22 +294,10 @@ APPROVED = 'grant = "approval"\n'
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def player(verifier: RunningVerifier) -> Player:
+def node(node: SimulatedNode, verifier: RunningVerifier) -> SimulatedNode:
     """A node whose signer, a step of the controller's, is to be approved each time."""
-    node = SimulatedNode()
-    verifier.trust(node)
     verifier.operators.put(WORKLOAD, step_toml(node) + APPROVED)
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
+    return node
 
 
 def start(player: Player, process: SimulatedProcess) -> bool:

@@ -4,19 +4,17 @@ The relying party is real (`credential.check`, with the list that it fetches), a
 verifier behind its door; the attestor is one that goes on signing, as a lying one would.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from credential import Refused, Seen, check, wpt
 from credential.check import SKEW
-from tests.open_doors import open_doors
-from tests.relying_party import REVOKED, SUSPENDED, Party, register, token_of
+from tests.relying_party import REVOKED, SUSPENDED, Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
+from tests.simulated_node import IDENTITY, SimulatedProcess
 from verifier import Reason, Rejected
 from verifier.case import WORKLOAD
 from verifier.ledger import Cause
@@ -28,13 +26,6 @@ REQUIRED: dict[str, Any] = {"audience": AUDIENCE, "minimum": "lab", "allow_lab":
 ACCESS = "the access"
 CREDENTIAL = "the credential"
 ROOT = "root on the node"
-
-
-@pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
 
 
 @dataclass
@@ -76,17 +67,10 @@ class Scene:
 
 
 @pytest.fixture
-def scene(verifier: RunningVerifier) -> Iterator[Scene]:
-    node = SimulatedNode()
-    verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    process = node.new_process()
-    player.attest([process])
-    with open_doors(verifier.service) as door:
-        party = register(verifier, door, "ledger", AUDIENCE)
-        yield Scene(verifier, player, process, party, token_of(player, process))
+def scene(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess, party: Party
+) -> Scene:
+    return Scene(verifier, player, process, party, token_of(player, process))
 
 
 def process_exits(scene: Scene) -> None:

@@ -1,10 +1,9 @@
 """Attacks on the verifier's state: what is spent stays spent, what is enrolled stays as it is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrolled, Evidence, Result, SignedMessage
-from tests.running_verifier import Player, RunningVerifier
+from tests.running_verifier import Player, RunningVerifier, refusal
 from tests.simulated_node import (
     MANUFACTURER,
     TRUST_DOMAIN,
@@ -34,41 +33,6 @@ NODE = "the node's identity"
 VERDICT = "the node's verdict"
 CREDENTIAL = "the credential"
 AT_ONCE = 8
-
-
-@pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def node(verifier: RunningVerifier) -> SimulatedNode:
-    node = SimulatedNode()
-    verifier.trust(node)
-    return node
-
-
-@pytest.fixture
-def player(node: SimulatedNode, verifier: RunningVerifier) -> Player:
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
-
-
-@pytest.fixture
-def process(player: Player) -> SimulatedProcess:
-    process = player.node.new_process()
-    player.attest([process])
-    return process
-
-
-def why(call: Callable[[], object]) -> set[Reason]:
-    with pytest.raises(Rejected) as caught:
-        call()
-    return {one.reason for one in caught.value.findings}
 
 
 def at_once(calls: Sequence[Callable[[], object]]) -> list[object]:
@@ -108,8 +72,8 @@ def test_091_a_wrong_answer_ends_the_challenge_and_nothing_else(
     activation = verifier.door.enrol(player.node.enrol_message())
     right = player.node.answer(activation)
     wrong = replace(right, answer=bytes(32))
-    assert why(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
-    assert why(lambda: verifier.door.answer_activation(right)) == {Reason.ENROL_CHALLENGE}
+    assert refusal(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
+    assert refusal(lambda: verifier.door.answer_activation(right)) == {Reason.ENROL_CHALLENGE}
     assert enrolled(verifier) == before
     player.attest()
 
@@ -121,7 +85,7 @@ def test_091_a_wrong_answer_does_not_end_another_challenge(
     mine = verifier.door.enrol(node.enrol_message())
     theirs = verifier.door.enrol(node.enrol_message())
     guess = ActivationAnswer(id=theirs.id, answer=bytes(32))
-    assert why(lambda: verifier.door.answer_activation(guess)) == {Reason.ENROL_ANSWER}
+    assert refusal(lambda: verifier.door.answer_activation(guess)) == {Reason.ENROL_ANSWER}
     assert verifier.door.answer_activation(node.answer(mine)).status == "enrolled"
 
 
@@ -132,7 +96,7 @@ def test_091_an_answer_to_no_challenge(
 ) -> None:
     verifier.door.enrol(node.enrol_message())
     answer = ActivationAnswer(id=id_, answer=bytes(32))
-    assert why(lambda: verifier.door.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
+    assert refusal(lambda: verifier.door.answer_activation(answer)) == {Reason.ENROL_CHALLENGE}
 
 
 @pytest.mark.attack(number=91, attacker=NETWORK, asset=NODE)
@@ -159,7 +123,7 @@ def test_091_strangers_fill_neither_database_nor_ledger(
     verifier.door.enrol(node.enrol_message())
     odd = node.enrol_message(node="NOT A NAME" * 100)
     for _ in range(20):
-        assert why(lambda: verifier.door.enrol(odd)) == {Reason.ENROL_NAME}
+        assert refusal(lambda: verifier.door.enrol(odd)) == {Reason.ENROL_NAME}
     assert verifier.kinds().count(Kind.NODE_ENROLMENT_REFUSED) == 5
 
 
@@ -171,7 +135,7 @@ def test_092_another_tpm_under_a_known_name(verifier: RunningVerifier, player: P
     before = enrolled(verifier)
     other = SimulatedNode("bench")
     message = other.enrol_message(node="build-7")
-    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert refusal(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     assert enrolled(verifier) == before
     assert verifier.ledger()[-1].kind == Kind.NODE_ENROLMENT_REFUSED
     player.attest()
@@ -183,7 +147,7 @@ def test_092_another_attestation_key_of_the_same_tpm(
 ) -> None:
     ak = SimulatedNode("another").tpm.ak.encode()
     message = player.node.enrol_message(ak_public=ak)
-    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert refusal(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
 
 
 @pytest.mark.attack(number=92, attacker=ROOT, asset=NODE)
@@ -193,7 +157,7 @@ def test_092_another_certificate(verifier: RunningVerifier, player: Player) -> N
     stranger = SimulatedManufacturer("Stranger").certify(key)
     message = player.node.enrol_message(ek_certificate=stranger)
     reasons = {Reason.ENROL_EK_CERTIFICATE, Reason.EK_CHAIN}
-    assert why(lambda: verifier.door.enrol(message)) == reasons
+    assert refusal(lambda: verifier.door.enrol(message)) == reasons
     with verifier.service.transaction() as transaction:
         before = transaction.nodes()[0].certificate
     player.enrol(ek_certificate=MANUFACTURER.certify(key))
@@ -233,9 +197,9 @@ def test_092_another_tpm_after_the_deletion(verifier: RunningVerifier, player: P
     """A removed node's name stays its TPM's, and even that one waits for an operator."""
     verifier.operators.node_remove("build-7")
     message = SimulatedNode("bench").enrol_message(node="build-7")
-    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert refusal(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     assert player.enrol().status == PENDING
-    assert why(player.challenge) == {Reason.NODE_PENDING}
+    assert refusal(player.challenge) == {Reason.NODE_PENDING}
 
 
 @pytest.mark.attack(number=92, attacker=BENCH, asset=NODE)
@@ -244,9 +208,9 @@ def test_092_another_tpm_after_a_failed_activation(
 ) -> None:
     activation = verifier.door.enrol(player.node.enrol_message())
     wrong = ActivationAnswer(id=activation.id, answer=bytes(32))
-    assert why(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
+    assert refusal(lambda: verifier.door.answer_activation(wrong)) == {Reason.ENROL_ANSWER}
     message = SimulatedNode("bench").enrol_message(node="build-7")
-    assert why(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
+    assert refusal(lambda: verifier.door.enrol(message)) == {Reason.ENROL_TAKEN}
     player.attest()
 
 
@@ -255,9 +219,9 @@ def test_120_a_genuine_tpm_that_nobody_ordered(verifier: RunningVerifier) -> Non
     node = SimulatedNode("bench")
     player = Player(node, verifier.service)
     assert player.enrol().status == PENDING
-    assert why(player.challenge) == {Reason.NODE_PENDING}
+    assert refusal(player.challenge) == {Reason.NODE_PENDING}
     wanted = node.wanted(node.new_process())
-    assert why(lambda: verifier.door.wanted(wanted)) == {Reason.NODE_PENDING}
+    assert refusal(lambda: verifier.door.wanted(wanted)) == {Reason.NODE_PENDING}
 
 
 # 96: a challenge counts once
@@ -267,9 +231,9 @@ def test_120_a_genuine_tpm_that_nobody_ordered(verifier: RunningVerifier) -> Non
 def test_096_evidence_sent_again(verifier: RunningVerifier, player: Player) -> None:
     message = player.node.evidence(player.challenge())
     verifier.door.evidence(message)
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
     player.challenge()
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
@@ -278,7 +242,7 @@ def test_096_a_recording_sent_again_harms_nobody(
 ) -> None:
     message = player.node.evidence(player.challenge(), [], [process])
     verifier.door.evidence(message)
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
     assert set(verifier.statuses().values()) == {"valid"}
     assert verifier.ledger()[-1].kind == Kind.EVIDENCE_REFUSED
 
@@ -288,8 +252,8 @@ def test_096_spent_even_where_it_was_refused(verifier: RunningVerifier, player: 
     challenge = player.challenge()
     good = player.node.evidence(challenge)
     bad = player.node.unsigned_evidence(challenge, registers=(bytes(32),) * 16)
-    assert why(lambda: verifier.door.evidence(player.node.signed(bad.encode())))
-    assert why(lambda: verifier.door.evidence(good)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(player.node.signed(bad.encode())))
+    assert refusal(lambda: verifier.door.evidence(good)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
@@ -316,8 +280,8 @@ def test_096_one_process_accepted_once_at_the_same_time(
 def test_096_expired(verifier: RunningVerifier, player: Player) -> None:
     message = player.node.evidence(player.challenge())
     verifier.wait(verifier.config.challenge_lifetime.total_seconds() + 1)
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_EXPIRED}
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_EXPIRED}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=ROOT, asset=VERDICT)
@@ -328,10 +292,10 @@ def test_096_of_another_node(verifier: RunningVerifier, player: Player) -> None:
     other_player.enrol()
     theirs = other_player.challenge()
     stolen = player.node.evidence(theirs)
-    assert why(lambda: verifier.door.evidence(stolen)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(stolen)) == {Reason.CHALLENGE_UNKNOWN}
     renamed = player.node.unsigned_evidence(theirs, node="build-8")
     signed = player.node.signed(renamed.encode())
-    assert why(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
     verifier.door.evidence(other.evidence(theirs))
 
 
@@ -352,14 +316,14 @@ def test_096_in_another_encoding(
     challenge = player.challenge()
     bent = player.node.unsigned_evidence(challenge, challenge=bend(challenge.digest()))
     signed = player.node.signed(bent.encode())
-    assert why(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(signed)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 @pytest.mark.attack(number=96, attacker=NETWORK, asset=VERDICT)
 def test_096_an_older_challenge_of_the_same_node(verifier: RunningVerifier, player: Player) -> None:
     older = player.node.evidence(player.challenge())
     newer = player.challenge()
-    assert why(lambda: verifier.door.evidence(older)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(older)) == {Reason.CHALLENGE_UNKNOWN}
     verifier.door.evidence(player.node.evidence(newer))
 
 
@@ -383,7 +347,7 @@ def test_097_an_exception_in_the_appraisal(
     message = player.node.evidence(player.challenge(), [], [process])
     with monkeypatch.context() as broken:
         broken.setattr(case, "appraise", fail)
-        assert why(lambda: verifier.door.evidence(message)) == {Reason.INTERNAL}
+        assert refusal(lambda: verifier.door.evidence(message)) == {Reason.INTERNAL}
     assert set(verifier.statuses().values()) == {Cause.NODE_REFUSED}
     assert verifier.ledger()[-1].body["findings"] == [
         {"reason": Reason.INTERNAL, "what": "", "expected": "", "found": error.__name__}
@@ -421,7 +385,7 @@ def test_097_an_exception_after_the_appraisal_leaves_nothing_behind(
             verifier.door.evidence(message)
     assert verifier.ledger() == before
     assert not verifier.statuses()
-    assert why(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(message)) == {Reason.CHALLENGE_UNKNOWN}
 
 
 # 98: no policy, no trust
@@ -433,7 +397,7 @@ def test_098_a_verifier_without_a_policy(verifier: RunningVerifier) -> None:
     verifier.allow(node)
     player = Player(node, verifier.service)
     player.enrol()
-    assert why(player.attest) == {Reason.POLICY_EMPTY}
+    assert refusal(player.attest) == {Reason.POLICY_EMPTY}
 
 
 @pytest.mark.attack(number=98, attacker="an operator's mistake", asset=VERDICT)
@@ -457,7 +421,7 @@ def test_098_a_workload_that_says_nothing(
     verifier: RunningVerifier, player: Player, text: str
 ) -> None:
     before = verifier.operators.status()
-    assert why(lambda: verifier.operators.put(WORKLOAD, text)) == {Reason.POLICY_INVALID}
+    assert refusal(lambda: verifier.operators.put(WORKLOAD, text)) == {Reason.POLICY_INVALID}
     assert verifier.operators.status() == before
     player.attest()
 
@@ -481,13 +445,13 @@ def evidence_without(
 def test_126_only_golden_entries_after_a_refusal(verifier: RunningVerifier, player: Player) -> None:
     node = player.node
     node.measure("usr/bin/evil", b"evil")
-    assert why(player.attest) == {Reason.LIST_UNKNOWN}
+    assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
     node.measure("usr/bin/python3.11", b"\x7fELF python")
     again = evidence_without(node, player, b"/usr/bin/evil", node.new_process())
-    assert why(lambda: verifier.door.evidence(again)) == {Reason.LIST_REPLAY}
+    assert refusal(lambda: verifier.door.evidence(again)) == {Reason.LIST_REPLAY}
     player.processes = []
     for _ in range(2):
-        assert why(player.attest) == {Reason.LIST_UNKNOWN}
+        assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
     assert set(verifier.statuses().values()) == {Cause.NODE_REFUSED}
 
 
@@ -499,10 +463,10 @@ def test_126_the_part_after_the_unknown_entry(verifier: RunningVerifier, player:
     challenge = player.challenge()
     assert challenge.first_record > 0
     verifier_side = node.evidence(challenge)
-    assert why(lambda: verifier.door.evidence(verifier_side)) == {Reason.LIST_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(verifier_side)) == {Reason.LIST_UNKNOWN}
     shown = replace(Evidence.decode(node.evidence(challenge).payload), records=b"")
     resumed = node.signed(shown.encode())
-    assert why(lambda: verifier.door.evidence(resumed)) == {Reason.CHALLENGE_UNKNOWN}
+    assert refusal(lambda: verifier.door.evidence(resumed)) == {Reason.CHALLENGE_UNKNOWN}
     assert player.challenge().first_record == 0
 
 
@@ -512,19 +476,19 @@ def test_126_a_verifier_or_attestor_that_starts_again(
 ) -> None:
     node = player.node
     node.measure("usr/bin/evil", b"evil")
-    assert why(player.attest) == {Reason.LIST_UNKNOWN}
+    assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
     verifier.restart()
     player.turn_to(verifier)
-    assert why(player.attest) == {Reason.LIST_UNKNOWN}
+    assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
     node.start_again()
     verifier.operators.node_approve_instance(node.name, node.instance.hex())
-    assert why(player.attest) == {Reason.LIST_UNKNOWN}
+    assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
 
 
 @pytest.mark.attack(number=126, attacker=ROOT, asset=VERDICT)
 def test_126_only_a_reboot_without_it_cures(verifier: RunningVerifier, player: Player) -> None:
     player.node.measure("usr/bin/evil", b"evil")
-    assert why(player.attest) == {Reason.LIST_UNKNOWN}
+    assert refusal(player.attest) == {Reason.LIST_UNKNOWN}
     player.node.reboot()
     player.attest([player.node.new_process()])
     assert set(verifier.statuses().values()) == {"valid"}

@@ -1,7 +1,6 @@
 """When canaries are asked for, and what is remembered of them."""
 
 import base64
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -76,21 +75,10 @@ def test_a_challenge_and_a_boot_have_room_for_so_many() -> None:
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def player(verifier: RunningVerifier) -> Player:
-    """An enrolled node, accepted once, without processes."""
+def node(verifier: RunningVerifier) -> SimulatedNode:
     node = SimulatedNode(needs_canary=True)
     verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
+    return node
 
 
 def states(verifier: RunningVerifier) -> list[str]:

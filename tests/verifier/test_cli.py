@@ -53,16 +53,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    with open_doors(running.service):
-        yield running
-    running.close()
-
-
-@pytest.fixture
-def asking(verifier: RunningVerifier) -> list[str]:
-    return ["--socket", str(verifier.config.socket)]
+def asking(verifier: RunningVerifier) -> Iterator[list[str]]:
+    with open_doors(verifier.service):
+        yield ["--socket", str(verifier.config.socket)]
 
 
 # Without a server

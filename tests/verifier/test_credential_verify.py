@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,10 +14,9 @@ from credential.__main__ import main
 from credential.servers.gate import Gate, Refusal, Request
 from credential.servers.introspection import Introspection
 from credential.servers.verifier import Verifier
-from tests.open_doors import open_doors
-from tests.relying_party import Party, register, token_of
+from tests.relying_party import Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, ISSUER, TRUST_DOMAIN, SimulatedNode, SimulatedProcess
+from tests.simulated_node import AUDIENCE, ISSUER, TRUST_DOMAIN, SimulatedProcess
 
 URL = f"{AUDIENCE}/post"
 REQUIRED = Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True)
@@ -88,18 +87,14 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    verifier = RunningVerifier(tmp_path)
-    node = SimulatedNode()
-    verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    process = node.new_process()
-    player.attest([process])
-    with open_doors(verifier.service) as door:
-        party = register(verifier, door, "ledger", AUDIENCE)
-        yield Scene(verifier, player, process, party, tmp_path)
-    verifier.close()
+def scene(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    party: Party,
+    tmp_path: Path,
+) -> Scene:
+    return Scene(verifier, player, process, party, tmp_path)
 
 
 def told_reasons(capsys: pytest.CaptureFixture[str]) -> list[str]:

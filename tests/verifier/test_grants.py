@@ -6,9 +6,8 @@ it is due.
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from credential import wit
 from evidence import Malformed
 from evidence.process import Purpose
 from tests.open_doors import open_doors
-from tests.relying_party import REVOKED, VALID, Party, register, token_of
+from tests.relying_party import REVOKED, VALID, Party, token_of
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedNode, SimulatedProcess
 from verifier import NodeVerdict, Reason
@@ -54,34 +53,6 @@ audience = "{OTHER}"
 scopes = ["post"]
 """
 QUARTER = 15 * 60
-
-
-@pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def node(verifier: RunningVerifier) -> SimulatedNode:
-    node = SimulatedNode()
-    verifier.trust(node)
-    return node
-
-
-@pytest.fixture
-def player(node: SimulatedNode, verifier: RunningVerifier) -> Player:
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
-
-
-@pytest.fixture
-def party(verifier: RunningVerifier) -> Iterator[Party]:
-    with open_doors(verifier.service) as door:
-        yield register(verifier, door, "ledger", AUDIENCE)
 
 
 def put(verifier: RunningVerifier, uses: str, *lines: str) -> None:

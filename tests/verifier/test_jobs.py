@@ -3,9 +3,8 @@
 A running verifier and its ledger; the nodes are simulated.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -20,22 +19,11 @@ BELOW = f"{STEP}/helper"
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def player(verifier: RunningVerifier) -> Player:
-    node = SimulatedNode()
-    verifier.trust(node)
+def node(node: SimulatedNode, verifier: RunningVerifier) -> SimulatedNode:
+    """A node whose controller has steps, which have steps."""
     verifier.operators.put(WORKLOAD, step_toml(node))
     verifier.operators.put(WORKLOAD, step_toml(node, parent=STEP, id_=BELOW))
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
+    return node
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from credential import status
 from credential.servers.status_lists import StatusLists
 from credential.servers.verifier import Verifier
 from tests.open_doors import Door, open_doors
-from tests.relying_party import Party, register, token_of
+from tests.relying_party import Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import ISSUER, SimulatedNode, SimulatedProcess
+from tests.simulated_node import ISSUER, SimulatedProcess
 from verifier.doors import listeners
 
 PATIENCE_SECONDS = 10
@@ -30,29 +30,6 @@ def verifier(tmp_path: Path, database: str) -> Iterator[RunningVerifier]:
     running = RunningVerifier(tmp_path, database=database)
     yield running
     running.close()
-
-
-@pytest.fixture
-def player(verifier: RunningVerifier) -> Player:
-    node = SimulatedNode()
-    verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
-
-
-@pytest.fixture
-def process(player: Player) -> SimulatedProcess:
-    process = player.node.new_process()
-    player.attest([process])
-    return process
-
-
-@pytest.fixture
-def party(verifier: RunningVerifier, player: Player) -> Iterator[Party]:
-    with open_doors(verifier.service) as door:
-        yield register(verifier, door, "ledger", player.node.audience)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import random
 import secrets
 import ssl
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +31,7 @@ from credential.servers.verifier import Verifier
 from tests.open_doors import open_doors
 from tests.relying_party import token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, ISSUER, NOW, TRUST_DOMAIN, SimulatedNode
+from tests.simulated_node import AUDIENCE, ISSUER, NOW, TRUST_DOMAIN, SimulatedProcess
 
 KILLS = 12
 CLIENTS = 4
@@ -144,20 +143,7 @@ class RelyingParty:
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def clients(verifier: RunningVerifier) -> Clients:
-    node = SimulatedNode()
-    verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    process = node.new_process()
-    player.attest([process])
+def clients(player: Player, process: SimulatedProcess) -> Clients:
     return Clients(token_of(player, process), process.use_key)
 
 

@@ -6,7 +6,7 @@ happens in the second in which it is due.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import pytest
 from credential import wit
 from evidence import Malformed
 from tests import simulated_agent
-from tests.open_doors import open_doors
 from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess, sha256
@@ -34,32 +33,10 @@ SOME = "00" * 32
 
 
 @pytest.fixture
-def verifier(tmp_path: Path) -> Iterator[RunningVerifier]:
-    running = RunningVerifier(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def node(verifier: RunningVerifier) -> SimulatedNode:
     node = SimulatedNode(needs_canary=True)
     verifier.trust(node)
     return node
-
-
-@pytest.fixture
-def player(node: SimulatedNode, verifier: RunningVerifier) -> Player:
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
-
-
-@pytest.fixture
-def process(player: Player) -> SimulatedProcess:
-    process = player.node.new_process()
-    player.attest([process])
-    return process
 
 
 @pytest.fixture
@@ -69,12 +46,6 @@ def neighbour(player: Player, process: SimulatedProcess) -> SimulatedProcess:
     other = player.node.new_process()
     player.attest([other])
     return other
-
-
-@pytest.fixture
-def party(verifier: RunningVerifier, node: SimulatedNode) -> Iterator[Party]:
-    with open_doors(verifier.service) as door:
-        yield register(verifier, door, "ledger", node.audience)
 
 
 def causes(verifier: RunningVerifier) -> list[str]:

@@ -1,6 +1,6 @@
 """The verbs of a node, one after the other and at the same time, on a real database."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -10,9 +10,9 @@ import pytest
 
 from evidence import Malformed
 from evidence.messages import Gone, GoneProcess
-from tests.running_verifier import Player, RunningVerifier
+from tests.running_verifier import Player, RunningVerifier, refusal
 from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
-from verifier import Reason, Rejected
+from verifier import Reason
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind
 from verifier.operations.answers import Unfit
@@ -24,36 +24,6 @@ def verifier(tmp_path: Path, database: str) -> Iterator[RunningVerifier]:
     running = RunningVerifier(tmp_path, database=database)
     yield running
     running.close()
-
-
-@pytest.fixture
-def node(verifier: RunningVerifier) -> SimulatedNode:
-    node = SimulatedNode()
-    verifier.trust(node)
-    return node
-
-
-@pytest.fixture
-def player(node: SimulatedNode, verifier: RunningVerifier) -> Player:
-    """An enrolled node, accepted once, without processes."""
-    player = Player(node, verifier.service)
-    player.enrol()
-    player.attest()
-    return player
-
-
-@pytest.fixture
-def process(player: Player) -> SimulatedProcess:
-    """A process with a credential."""
-    process = player.node.new_process()
-    player.attest([process])
-    return process
-
-
-def refusal(call: Callable[[], object]) -> set[Reason]:
-    with pytest.raises(Rejected) as caught:
-        call()
-    return {one.reason for one in caught.value.findings}
 
 
 # Enrolment

@@ -12,10 +12,9 @@ import pytest
 
 from credential import base64url, use, wit
 from credential.use import MEDIA_TYPE, MOST_BATCH, Use
-from tests.open_doors import open_doors
-from tests.relying_party import Party, register, token_of
+from tests.relying_party import Party, register
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedNode
+from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedProcess
 from verifier.__main__ import main
 from verifier.commands import YES
 
@@ -30,21 +29,8 @@ def verifier(tmp_path: Path, database: str) -> Iterator[RunningVerifier]:
 
 
 @pytest.fixture
-def claims(verifier: RunningVerifier) -> wit.Claims:
-    node = SimulatedNode()
-    verifier.trust(node)
-    player = Player(node, verifier.service)
-    player.enrol()
-    process = node.new_process()
-    player.attest([process])
-    assert token_of(player, process)
+def claims(player: Player, process: SimulatedProcess) -> wit.Claims:
     return player.claims(process)
-
-
-@pytest.fixture
-def party(verifier: RunningVerifier) -> Iterator[Party]:
-    with open_doors(verifier.service) as door:
-        yield register(verifier, door, "ledger", AUDIENCE)
 
 
 def line(claims: wit.Claims, number: int = 1, **changes: Any) -> Use:
