@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,55 @@ def imports(path: Path) -> set[str]:
             names.add(module)
             names.update(f"{module}.{alias.name}" for alias in node.names)
     return names
+
+
+def dotted(path: Path) -> str:
+    """Return the name that a module is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the node and what is in it, without what only type checkers read."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from at_run_time(child)
+
+
+def imported(path: Path, among: set[str]) -> set[str]:
+    """Return which of these modules a module imports: of `from a import b`, a.b if it is one."""
+    names: set[str] = set()
+    for node in at_run_time(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            full = [f"{node.module}.{alias.name}" for alias in node.names]
+            names.update(one if one in among else node.module for one in full)
+    return names & among - {dotted(path)}
+
+
+def lengths(room: str) -> list[int]:
+    """Return how many lines each function has, the shortest first."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for path in modules(room) for node in ast.walk(ast.parse(path.read_text()))]
+    found = [node for node in nodes if isinstance(node, kinds)]
+    return sorted((one.end_lineno or one.lineno) - one.lineno + 1 for one in found)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_module_imports_itself_by_way_of_others(room: str) -> None:
+    paths = {dotted(path): path for path in modules(room)}
+    graph = {name: imported(path, {*paths}) for name, path in paths.items()}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_functions_are_short(room: str) -> None:
+    """Half of a room's have at most 10 lines, nine of ten at most 25."""
+    found = lengths(room)
+    assert found[len(found) // 2] <= 10
+    assert found[len(found) * 9 // 10] <= 25
 
 
 @pytest.mark.parametrize("room", ROOMS)
