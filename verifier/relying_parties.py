@@ -70,111 +70,111 @@ def secret_hash(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-class RelyingParties:
-    """The verbs."""
+def introspect(service: Service, asker: Asker, token: str) -> Json:
+    """Say what a token says if it is valid now, and nothing of any other (RFC 7662, 2.2).
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    To somebody who wants a higher level than its own it is not valid.
+    """
+    with service.reading() as reading:
+        party = _party(reading, asker)
+        held = _held(service, reading, token)
+    if held is None or not _is_for(party, held) or not _is_active(service, held):
+        return {"active": False}
+    if LEVELS.index(held.claims.procseal.level) < LEVELS.index(party.minimum):
+        return {"active": False}
+    claims = held.claims
+    return {"active": True, "scope": " ".join(claims.procseal.scopes), **wit.as_json(claims)}
 
-    def introspect(self, asker: Asker, token: str) -> Json:
-        """Say what a token says if it is valid now, and nothing of any other (RFC 7662, 2.2).
 
-        To somebody who wants a higher level than its own it is not valid.
-        """
-        with self._service.reading() as reading:
-            party = _party(reading, asker)
-            held = self._held(reading, token)
-        if held is None or not _is_for(party, held) or not self._is_active(held):
-            return {"active": False}
-        if LEVELS.index(held.claims.procseal.level) < LEVELS.index(party.minimum):
-            return {"active": False}
-        claims = held.claims
-        return {"active": True, "scope": " ".join(claims.procseal.scopes), **wit.as_json(claims)}
-
-    def revoke(self, asker: Asker, token: str) -> Json:
-        """End the credential that a token belongs to; what is unknown or over is over."""
-        self._demand_known(asker)
-        with self._service.transaction() as transaction:
-            party = _party(transaction, asker)
-            if not party.may_revoke:
-                raise NotAllowed("relying-party.may-not-revoke", party.name)
-            held = self._held(transaction, token)
-            if held is not None:
-                if not _is_for(party, held):
-                    raise NotAllowed("relying-party.of-another-audience", party.name)
-                _revoke(transaction, held, Cause.RELYING_PARTY, party)
-        return {}
-
-    def report(self, asker: Asker, token: str, misuse: str) -> Json:
-        """Record that a token was misused; end its credential where its workload says so."""
-        self._demand_known(asker)
-        with self._service.transaction() as transaction:
-            party = _party(transaction, asker)
-            held = self._held(transaction, token)
-            if held is None or not _is_for(party, held) or not self._is_active(held):
-                return {"revoked": False}
-            if self._service.has_room_for_stranger():
-                body = {"jti": held.row.jti, "misuse": misuse, "by": party.name}
-                kind = Kind.TOKEN_MISUSED
-                transaction.append(Entry(kind=kind, subject=held.row.workload, body=body))
-            workload = self._service.policy(transaction).policy.workload(held.row.workload)
-            if workload is None or not workload.revokes_misused:
-                return {"revoked": False}
-            return {"revoked": _revoke(transaction, held, Cause.MISUSED, party)}
-
-    def record(self, asker: Asker, uses: Sequence[Use]) -> Json:
-        """Write what a relying party has decided into the ledger: all of it, each line once.
-
-        It is that relying party's word. What the verifier adds is whether the token that a line
-        names is one that it has issued, to that identity on that node.
-        """
-        self._demand_known(asker)
-        with self._service.transaction() as transaction:
-            party = _party(transaction, asker)
-            if any(one.audience != party.audience for one in uses):
+def revoke_token(service: Service, asker: Asker, token: str) -> Json:
+    """End the credential that a token belongs to; what is unknown or over is over."""
+    _demand_known(service, asker)
+    with service.transaction() as transaction:
+        party = _party(transaction, asker)
+        if not party.may_revoke:
+            raise NotAllowed("relying-party.may-not-revoke", party.name)
+        held = _held(service, transaction, token)
+        if held is not None:
+            if not _is_for(party, held):
                 raise NotAllowed("relying-party.of-another-audience", party.name)
-            for one in uses:
-                if transaction.use(party.name, one.id) is None:
-                    seq = transaction.append(_use_entry(transaction, party, one))
-                    transaction.insert(UseRow(party=party.name, id=one.id, ledger=seq))
-        return {"recorded": len(uses)}
+            _revoke(transaction, held, Cause.RELYING_PARTY, party)
+    return {}
 
-    def status_list(self, number: int) -> str | None:
-        """Return the status list of this number as it is now, None where there is none."""
-        service = self._service
-        with service.reading() as reading:
-            if not 0 < number <= reading.newest_status_list():
-                return None
-            found = reading.status_list(number)
-        now, wit_key = service.now(), service.keys.wit
-        statuses = {index: _STATUSES[state] for index, state in found.items()}
-        made = StatusList(
-            uri=status_list_uri(service.config.issuer, number),
-            issued=now,
-            # What stands in it has expired by then; what is put into it later needs a later list.
-            expires=now + MOST_LIFETIME,
-            ttl=max(service.config.interval, timedelta(seconds=1)),
-            statuses=status.pack(statuses, entries=LIST_ENTRIES),
-        )
-        return status.encode(made, key=wit_key.private, kid=wit_key.kid)
 
-    def _demand_known(self, asker: Asker) -> None:
-        """Refuse strangers before they take a place in the queue of those who write."""
-        with self._service.reading() as reading:
-            _party(reading, asker)
+def report_misuse(service: Service, asker: Asker, token: str, misuse: str) -> Json:
+    """Record that a token was misused; end its credential where its workload says so."""
+    _demand_known(service, asker)
+    with service.transaction() as transaction:
+        party = _party(transaction, asker)
+        held = _held(service, transaction, token)
+        if held is None or not _is_for(party, held) or not _is_active(service, held):
+            return {"revoked": False}
+        if service.has_room_for_stranger():
+            body = {"jti": held.row.jti, "misuse": misuse, "by": party.name}
+            kind = Kind.TOKEN_MISUSED
+            transaction.append(Entry(kind=kind, subject=held.row.workload, body=body))
+        workload = service.policy(transaction).policy.workload(held.row.workload)
+        if workload is None or not workload.revokes_misused:
+            return {"revoked": False}
+        return {"revoked": _revoke(transaction, held, Cause.MISUSED, party)}
 
-    def _held(self, transaction: Transaction, token: str) -> _Held | None:
-        key = self._service.keys.wit
-        keys = Keys.of(self._service.config.trust_domain, [(key.kid, key.point)])
-        try:
-            claims = wit.read(token, keys)
-        except (MalformedToken, RefusedToken):
+
+def record_uses(service: Service, asker: Asker, uses: Sequence[Use]) -> Json:
+    """Write what a relying party has decided into the ledger: all of it, each line once.
+
+    It is that relying party's word. What the verifier adds is whether the token that a line
+    names is one that it has issued, to that identity on that node.
+    """
+    _demand_known(service, asker)
+    with service.transaction() as transaction:
+        party = _party(transaction, asker)
+        if any(one.audience != party.audience for one in uses):
+            raise NotAllowed("relying-party.of-another-audience", party.name)
+        for one in uses:
+            if transaction.use(party.name, one.id) is None:
+                seq = transaction.append(_use_entry(transaction, party, one))
+                transaction.insert(UseRow(party=party.name, id=one.id, ledger=seq))
+    return {"recorded": len(uses)}
+
+
+def make_status_list(service: Service, number: int) -> str | None:
+    """Return the status list of this number as it is now, None where there is none."""
+    with service.reading() as reading:
+        if not 0 < number <= reading.newest_status_list():
             return None
-        row = transaction.token(claims.jti)
-        return _Held(claims=claims, row=row) if row else None
+        found = reading.status_list(number)
+    now, wit_key = service.now(), service.keys.wit
+    statuses = {index: _STATUSES[state] for index, state in found.items()}
+    made = StatusList(
+        uri=status_list_uri(service.config.issuer, number),
+        issued=now,
+        # What stands in it has expired by then; what is put into it later needs a later list.
+        expires=now + MOST_LIFETIME,
+        ttl=max(service.config.interval, timedelta(seconds=1)),
+        statuses=status.pack(statuses, entries=LIST_ENTRIES),
+    )
+    return status.encode(made, key=wit_key.private, kid=wit_key.kid)
 
-    def _is_active(self, held: _Held) -> bool:
-        return held.row.status == VALID and self._service.now().timestamp() < held.row.expires
+
+def _demand_known(service: Service, asker: Asker) -> None:
+    """Refuse strangers before they take a place in the queue of those who write."""
+    with service.reading() as reading:
+        _party(reading, asker)
+
+
+def _held(service: Service, transaction: Transaction, token: str) -> _Held | None:
+    key = service.keys.wit
+    keys = Keys.of(service.config.trust_domain, [(key.kid, key.point)])
+    try:
+        claims = wit.read(token, keys)
+    except (MalformedToken, RefusedToken):
+        return None
+    row = transaction.token(claims.jti)
+    return _Held(claims=claims, row=row) if row else None
+
+
+def _is_active(service: Service, held: _Held) -> bool:
+    return held.row.status == VALID and service.now().timestamp() < held.row.expires
 
 
 def _party(transaction: Transaction, asker: Asker) -> RelyingPartyRow:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from time import monotonic, sleep
 
@@ -22,7 +22,7 @@ from verifier.canary import MOST_IN_A_BOOT, MOST_OF_A_UID, choose_places
 from verifier.command_line import always_say, never_say_other
 from verifier.doors import listeners
 from verifier.node import FAILED, Canary
-from verifier.relying_parties import Asker, NotAllowed, RelyingParties
+from verifier.relying_parties import Asker, NotAllowed, report_misuse, revoke_token
 
 STRANGER = "a stranger on the network"
 SIBLING = "a process of the same user"
@@ -124,18 +124,17 @@ def test_one_uid_does_not_use_up_the_canaries_of_a_boot() -> None:
 # Relying parties and listeners
 
 
-@pytest.mark.parametrize("verb", ["revoke", "report"])
+@pytest.mark.parametrize("verb", [revoke_token, report_misuse])
 @pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
 def test_who_is_not_known_waits_for_no_place_among_those_who_write(
-    verifier: RunningVerifier, verb: str
+    verifier: RunningVerifier, verb: Callable[..., object]
 ) -> None:
-    parties = RelyingParties(verifier.service)
-    arguments = ["token", "proof.missing"][: 1 if verb == "revoke" else 2]
+    arguments = ["token", "proof.missing"][: 1 if verb is revoke_token else 2]
     with verifier.service.transaction() as writing:
         writing.policy_version()
         began = monotonic()
         with pytest.raises(NotAllowed) as refused:
-            getattr(parties, verb)(Asker(name="nobody", secret="guess"), *arguments)
+            verb(verifier.service, Asker(name="nobody", secret="guess"), *arguments)
         assert monotonic() - began < 2
     assert refused.value.is_unknown
 

@@ -17,7 +17,16 @@ from verifier.doors.bodies import Bodies, NoLines
 from verifier.doors.protection import Protection
 from verifier.doors.refusals import Handler, finding
 from verifier.reasons import label
-from verifier.relying_parties import MISUSES, Asker, NotAllowed, RelyingParties
+from verifier.relying_parties import (
+    MISUSES,
+    Asker,
+    NotAllowed,
+    introspect,
+    make_status_list,
+    record_uses,
+    report_misuse,
+    revoke_token,
+)
 from verifier.service import Service
 
 FORM = "application/x-www-form-urlencoded"
@@ -30,16 +39,24 @@ class Form:
     """A form that comes in about the token in it, and the verb that answers it."""
 
     path: str
-    verb: Callable[[RelyingParties, Asker, dict[str, str]], object]
+    verb: Callable[[Service, Asker, dict[str, str]], object]
     protection: Protection = Protection.RELYING_PARTY
 
 
 FORMS = (
-    Form(path="/v1/introspect", verb=lambda one, asker, form: one.introspect(asker, form["token"])),
-    Form(path="/v1/revoke", verb=lambda one, asker, form: one.revoke(asker, form["token"])),
+    Form(
+        path="/v1/introspect",
+        verb=lambda service, asker, form: introspect(service, asker, form["token"]),
+    ),
+    Form(
+        path="/v1/revoke",
+        verb=lambda service, asker, form: revoke_token(service, asker, form["token"]),
+    ),
     Form(
         path="/v1/misuse",
-        verb=lambda one, asker, form: one.report(asker, form["token"], _misuse(form)),
+        verb=lambda service, asker, form: report_misuse(
+            service, asker, form["token"], _misuse(form)
+        ),
     ),
 )
 USES = "/v1/uses"
@@ -50,38 +67,37 @@ STATUS_LISTS = "/v1/status/{number:[0-9]{1,18}}"
 
 def add_forms(app: web.Application, service: Service, bodies: Bodies) -> None:
     """Have the door answer relying parties, and everybody about status lists."""
-    parties = RelyingParties(service)
     for form in FORMS:
-        app.router.add_post(form.path, _form_handler(parties, form, bodies))
-    app.router.add_post(USES, _uses_handler(parties, bodies))
-    app.router.add_get(STATUS_LISTS, _status_handler(parties))
+        app.router.add_post(form.path, _form_handler(service, form, bodies))
+    app.router.add_post(USES, _uses_handler(service, bodies))
+    app.router.add_get(STATUS_LISTS, _status_handler(service))
 
 
-def _form_handler(parties: RelyingParties, form: Form, bodies: Bodies) -> Handler:
+def _form_handler(service: Service, form: Form, bodies: Bodies) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         asker = _asker(request)
         async with bodies.read(request, FORM, most=MOST_FORM_BYTES) as body:
             fields = _fields(body)
-        answer = await asyncio.to_thread(form.verb, parties, asker, fields)
+        answer = await asyncio.to_thread(form.verb, service, asker, fields)
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
     return handle
 
 
-def _uses_handler(parties: RelyingParties, bodies: Bodies) -> Handler:
+def _uses_handler(service: Service, bodies: Bodies) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         asker = _asker(request)
         async with bodies.read(request, USE_LINES, most=MOST_BATCH_BYTES) as body:
             uses = await asyncio.to_thread(_uses, body)
-        return web.json_response(await asyncio.to_thread(parties.record, asker, uses))
+        return web.json_response(await asyncio.to_thread(record_uses, service, asker, uses))
 
     return handle
 
 
-def _status_handler(parties: RelyingParties) -> Handler:
+def _status_handler(service: Service) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         number = int(request.match_info["number"])
-        text = await asyncio.to_thread(parties.status_list, number)
+        text = await asyncio.to_thread(make_status_list, service, number)
         if text is None:
             raise web.HTTPNotFound
         return web.Response(
