@@ -5,6 +5,7 @@ Exit 0 yes, 1 no, 2 malformed or misused, 3 could not tell. No command prints a 
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from evidence import Malformed
@@ -20,6 +21,9 @@ from verifier.server_commands import add_server
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Names may have letters that a terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         run: Run = arguments.run

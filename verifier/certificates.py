@@ -15,6 +15,7 @@ MOST_FILE_BYTES = 1 << 20
 """Of one file, which may be a bundle of many in PEM."""
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
+_OTHER = b"-----BEGIN "
 _DER = (b"\x30\x81", b"\x30\x82", STORED)
 """How a certificate in DER begins, or the content of an NV index: PEM in one of its names is not
 to be taken for it."""
@@ -66,6 +67,8 @@ def read_file(path: Path) -> tuple[bytes, ...]:
     if len(data) > MOST_FILE_BYTES:
         raise Malformed(f"expected at most {MOST_FILE_BYTES} bytes")
     is_pem = _BEGIN in data and not data.startswith(_DER)
+    if not is_pem and data.lstrip().startswith(_OTHER):
+        raise Malformed("expected a certificate, got something else in PEM")
     found = tuple(trim(one) for one in (_pem(data) if is_pem else (data,)))
     if not all(found) or not found:
         raise Malformed("expected a certificate, got none")

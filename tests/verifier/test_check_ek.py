@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,6 +329,19 @@ def test_a_file_that_is_no_certificate(ask: Ask, home: Path, content: bytes) -> 
     assert answer["ek_hash"] is None
 
 
+@pytest.mark.parametrize("kind", ["PUBLIC KEY", "X509 CRL", "TRUSTED CERTIFICATE"])
+def test_something_else_in_pem_is_called_that(ask: Ask, home: Path, kind: str) -> None:
+    text = pem(EK).replace(b"CERTIFICATE-----", f"{kind}-----".encode())
+    for name in ("ek", "roots/other"):
+        (home / name).write_bytes(text)
+    _, answer = ask(*options(home))
+    details = [one["detail"] for one in answer["findings"]]
+    assert reasons(answer) == {"ek.certificate-unreadable", "ek.file-unreadable"}
+    assert all(
+        one.endswith("found expected a certificate, got something else in PEM") for one in details
+    )
+
+
 def test_a_file_of_a_directory_that_cannot_be_read_is_a_finding(ask: Ask, home: Path) -> None:
     (home / "roots/README").write_text("roots")
     (home / "roots/more").mkdir()
@@ -375,6 +391,24 @@ def test_a_time_that_is_no_iso_date(capsys: pytest.CaptureFixture[str], time: st
         main(["check-ek", "x", "--roots", "y", "--at", time])
     assert ended.value.code == MISUSED
     assert "argument --at: expected an ISO date, such as 2026-" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_name_that_a_terminal_has_no_letters_for(home: Path, encoding: str) -> None:
+    """It is written in others, and the exit status is that of the verdict."""
+    maker = found("Würzburg 電")
+    (home / "roots/root.der").write_bytes(maker.der)
+    (home / "ek").write_bytes(certify(maker))
+    done = subprocess.run(
+        [sys.executable, "-m", "verifier", "check-ek", *map(str, options(home))],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (YES, b"")
+    said = done.stdout.decode(encoding)
+    written = "Würzburg 電".encode(encoding, "backslashreplace").decode(encoding)
+    assert f"found CN={written}, sha256:" in said
 
 
 def test_words_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
