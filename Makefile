@@ -65,8 +65,9 @@ kernels: setup
 check: $(VENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy $(addprefix -p ,$(ROOMS))
+	.venv/bin/mypy $(addprefix -p ,$(ROOMS) benchmarks tests)
 	$(PYTHON) -m pytest -q tests/test_architecture.py
+	@# It collects every test, and tests/asked_fixtures.py judges each that is collected.
 	$(PYTHON) tests/attacks/threat_model.py --check
 	@$(MAKE) --no-print-directory check-readme
 

@@ -9,6 +9,8 @@ from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
 from tests.postgresql import PostgreSql
 from tests.switches import switch_off, switched_on
 
+pytest_plugins = ["tests.asked_fixtures"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Say which kernels `tests/kernels` boots; see `make kernels`."""

@@ -103,7 +103,7 @@ def issue(  # noqa: PLR0913 - a certificate has that many parts
     start: datetime = START,
     end: datetime = FAR,
     signer: Any = None,
-    hash_: hashes.HashAlgorithm | None = None,
+    hash_: hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None,
     more: Sequence[tuple[x509.ExtensionType, bool]] = (),
     **changed: Change,
 ) -> bytes:

@@ -40,7 +40,9 @@ def module(path: bytes, content: bytes, **changes: Any) -> Module:  # noqa: ANN4
 
 
 def directory(path: bytes, **changes: Any) -> Module:  # noqa: ANN401
-    fields = {"path": path, "digest": b"", "owner": 0, "mode": DIRECTORY, "filesystem": EXT4}
+    fields: dict[str, Any] = {
+        "path": path, "digest": b"", "owner": 0, "mode": DIRECTORY, "filesystem": EXT4,
+    }  # fmt: skip
     return Module(**(fields | changes))
 
 

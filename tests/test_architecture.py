@@ -203,6 +203,17 @@ def test_lists_in_text_are_read_by_the_file_tool_alone() -> None:
     assert readers == {"verifier/check_log.py"}
 
 
+def test_no_test_asks_for_a_fixture_by_a_name_that_it_makes() -> None:
+    """`tests/asked_fixtures.py` sees the names that stand in signatures and markers."""
+    for path in modules("tests"):
+        asks = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Attribute)
+        }
+        assert "getfixturevalue" not in asks, path.relative_to(ROOT)
+
+
 def test_ima_policies_hold_data_only() -> None:
     assert not list((ROOT / "ima_policies").rglob("*.py"))
 

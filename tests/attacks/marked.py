@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class _Collector:
             self.found |= {_read(item, one.kwargs) for one in item.iter_markers("attack")}
 
 
-def _read(item: pytest.Item, told: dict[str, Any]) -> Marked:
+def _read(item: pytest.Item, told: Mapping[str, Any]) -> Marked:
     parameters = getattr(item, "callspec", None)
     played_in = parameters.params.get("binding") if parameters else None
     outcome = told.get("outcome", "refused")

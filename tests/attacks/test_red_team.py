@@ -249,7 +249,7 @@ input()
 )
 @pytest.mark.parametrize("file", [0, 1])
 def test_060_known_bytes_in_a_file_that_others_can_write(
-    node: SimulatedNode, change: dict[str, int], file: int
+    node: SimulatedNode, change: dict[str, Any], file: int
 ) -> None:
     """A copy of the system's library in his home: golden at each look, and his own in between."""
     verifier = SimulatedVerifier(node)

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from credential import Caller, Malformed, Refused, Seen, crypto, use
+from credential import Caller, Malformed, Refused, Seen, crypto, keys, use
 from credential.dpop import DPoP
 from credential.seen_file import SeenFile
 from credential.servers.aiohttp import guard
@@ -39,7 +39,6 @@ from tests.credential.world import (
     URL,
     USE_KEY,
     accept,
-    keys,
     make_dpop,
     make_proof,
     make_token,

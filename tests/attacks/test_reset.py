@@ -201,7 +201,7 @@ def test_134_level_lab_at_a_relying_party(chip: Tpm, tmp_path: Path) -> None:
         assert player.claims(process).procseal.level == "lab"
     finally:
         verifier.close()
-    request = {"method": "POST", "url": f"{AUDIENCE}/post", "now": NOW}
+    request: dict[str, Any] = {"method": "POST", "url": f"{AUDIENCE}/post", "now": NOW}
     unsigned = wpt.compose(token=token, jti=b"j" * 16, audience=AUDIENCE, **request)
     proof = unsigned.sign(process.use_key)
 

@@ -1,6 +1,7 @@
 """Attacks on nodes whose files are known by who has signed them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.simulated_node import (
 from tests.simulated_signer import SimulatedSigner, verity_record
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
-from verifier import file_signature as judged
+from verifier.crypto import file_keys
 from verifier.mapped_files import MOST_SIGNED
 from verifier.reasons import MOST_FINDINGS
 from verifier.workload import read_workload
@@ -43,10 +44,10 @@ def verifier(node: SimulatedNode) -> SimulatedVerifier:
     return SimulatedVerifier(node, signers=[VENDOR.value()])
 
 
-def measure(node: SimulatedNode, path: str = "/usr/bin/tool", **changes: object) -> None:
+def measure(node: SimulatedNode, path: str = "/usr/bin/tool", **changes: Any) -> None:  # noqa: ANN401
     """Let the kernel measure the tool, signed unless a change says otherwise."""
-    fields = {"digest": DIGEST, "last": VENDOR.signature(DIGEST)} | changes
-    node.append(make_record(path, **fields))  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"digest": DIGEST, "last": VENDOR.signature(DIGEST)}
+    node.append(make_record(path, **(fields | changes)))
 
 
 @pytest.mark.parametrize("register", [10, 13])
@@ -124,7 +125,7 @@ def test_an_unsigned_file_is_as_unknown_as_before(
 def test_024_a_signature_that_does_not_count(
     node: SimulatedNode,
     verifier: SimulatedVerifier,
-    changes: dict[str, object],
+    changes: dict[str, Any],
     expected: Reason,
 ) -> None:
     measure(node, **changes)
@@ -234,13 +235,13 @@ def test_a_stored_signature_is_judged_again(
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The signatures that have been verified, by and by."""
     signatures: list[bytes] = []
-    genuine = judged.file_keys.is_signed_file
+    genuine = file_keys.is_signed_file
 
-    def count(spki: bytes, signature: bytes, **given: object) -> bool:
+    def count(spki: bytes, signature: bytes, **given: Any) -> bool:  # noqa: ANN401
         signatures.append(signature)
-        return genuine(spki, signature, **given)  # type: ignore[arg-type]
+        return genuine(spki, signature, **given)
 
-    monkeypatch.setattr(judged.file_keys, "is_signed_file", count)
+    monkeypatch.setattr(file_keys, "is_signed_file", count)
     return signatures
 
 

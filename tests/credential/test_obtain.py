@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -34,7 +34,13 @@ Start = Callable[..., FakeAttestor]
 CHANGED = Finding(reason="process.changed", what="/usr/bin/payments", expected="a", found="b")
 
 
-def request(url: str = URL) -> dict[str, str]:
+class Request(TypedDict):
+    audience: str
+    method: str
+    url: str
+
+
+def request(url: str = URL) -> Request:
     return {"audience": AUDIENCE, "method": "POST", "url": url}
 
 

@@ -17,7 +17,7 @@ from credential import Caller, Refused, base64url, use
 from credential.servers import reports
 from credential.servers.gate import Refusal
 from credential.servers.reports import Reports
-from credential.servers.verifier import Verifier
+from credential.servers.verifier import FIRST_PAUSE, Verifier
 from credential.spool import Spool
 from credential.use import Use
 from tests.credential.test_gate import admit, request
@@ -210,7 +210,7 @@ async def until(ledger: Ledger, count: int) -> list[Use]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "GATHER_SECONDS", 0.05)
-    monkeypatch.setattr(reports, "FIRST_PAUSE", reports.FIRST_PAUSE / 20)
+    monkeypatch.setattr(reports, "FIRST_PAUSE", FIRST_PAUSE / 20)
 
 
 async def test_lines_travel_together(tmp_path: Path) -> None:

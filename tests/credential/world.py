@@ -89,7 +89,9 @@ TOKEN = make_token()
 
 def make_proof(token: str = TOKEN, *, key: crypto.PrivateKey = USE_KEY, **changes: Any) -> str:
     """A proof by the attestor."""
-    request = {"audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16}
+    request: dict[str, Any] = {
+        "audience": AUDIENCE, "method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16,
+    }  # fmt: skip
     return wpt.compose(token=token, **{**request, **changes}).sign(key)
 
 
@@ -104,7 +106,8 @@ def make_dpop(
     **changes: Any,
 ) -> DPoP:
     """A DPoP proof by the attestor, with the nonce of its time unless `nonce` is another."""
-    request = {"method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16} | changes
+    request: dict[str, Any] = {"method": "POST", "url": URL, "now": NOW, "jti": b"j" * 16}
+    request |= changes
     given = {"use_key": crypto.point_of(key), "nonce": NONCES.at(request["now"]), **request}
     return DPoP(proof=dpop.compose(token=token, **given).sign(key), nonces=nonces)
 
@@ -137,8 +140,8 @@ LISTS = lists_of(make_list())
 
 def lists_at(now: datetime) -> dict[str, StatusList]:
     """What a relying party keeps that has just fetched the list."""
-    kept = {"issued": now, "expires": NOW + timedelta(days=9)}
-    return {uri: replace(found, **kept) for uri, found in LISTS.items()}
+    end = NOW + timedelta(days=9)
+    return {uri: replace(found, issued=now, expires=end) for uri, found in LISTS.items()}
 
 
 DEMANDS = tuple(field.name for field in fields(Requirements))

@@ -25,6 +25,7 @@ from credential import Malformed as CredentialMalformed
 from credential import crypto as credential_crypto
 from credential import keys as credential_keys
 from credential.members import to_json
+from credential.reasons import Reason as CredentialReason
 from credential.status import Status
 from evidence import Challenge, Malformed, cbor, tpm
 from evidence.certificate import Certificate
@@ -667,7 +668,7 @@ def local_messages() -> Iterator[bytes]:
     yield local.Ended(status=-9).encode()
     yield local.Status().encode()
     yield local.State(json=json.dumps({"node": "build-7"})).encode()
-    finding = CredentialMalformed(wit.Reason.TOKEN_MALFORMED, "what").findings[0]
+    finding = CredentialMalformed(CredentialReason.TOKEN_MALFORMED, "what").findings[0]
     yield local.Refusal.of((finding, finding)).encode()
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from credential import Refused, dpop, grant, local, status, use, wit, wpt
 from credential import crypto as credential_crypto
@@ -26,6 +27,7 @@ from evidence.ima import LIST_HASHES, hash_of, read_measurement, read_records, r
 from evidence.ima_ascii import read_ascii_records, template_hash_width
 from evidence.messages import Enrol, quote_binding
 from tests.fuzz import seeds
+from tests.simulated_node import NOW
 from verifier import plain
 from verifier.appraisal import appraise
 from verifier.boot_judgement import judge_boot
@@ -121,7 +123,7 @@ def first_accepted(data: bytes, parsers: Iterable[Callable[[bytes], object]]) ->
 def read_list(data: bytes) -> None:
     """Read the bytes as a list of every bank."""
     widths = sorted(set(LIST_HASHES.values()))
-    first_accepted(data, [lambda it, width=width: _read_list(it, width) for width in widths])
+    first_accepted(data, [partial(_read_list, width=width) for width in widths])
 
 
 def _read_list(data: bytes, width: int) -> None:
@@ -153,7 +155,7 @@ def read_ascii_list(data: bytes) -> None:
 def check_list(data: bytes) -> None:
     """Say what a list in a file says, whatever bank it is of."""
     algorithms = [one for one in LIST_HASHES if hash_of(one, b"") is not None]
-    first_accepted(data, [lambda it, one=one: check_log(it, log_hash=one) for one in algorithms])
+    first_accepted(data, [partial(check_log, log_hash=one) for one in algorithms])
 
 
 # Boot event logs
@@ -217,7 +219,7 @@ def read_certificate(data: bytes) -> None:
     for leaf, others in ((certificate, ()), (seeds.ek_certificate(), (certificate,))):
         roots = (maker.certificate, *others)
         try:
-            verify_endorsement(leaf, trust=Trust(roots=roots, intermediates=others), at=seeds.NOW)
+            verify_endorsement(leaf, trust=Trust(roots=roots, intermediates=others), at=NOW)
         except Rejected as rejected:
             _demand_judged(rejected.findings)
 
@@ -233,7 +235,7 @@ def read_enrolment(data: bytes) -> None:
             inventory=frozenset(),
             trust=trust,
             require_certificate=True,
-            now=seeds.NOW,
+            now=NOW,
         )
     except Rejected as rejected:
         _demand_judged(rejected.findings)
@@ -305,7 +307,7 @@ def check_quote_files(data: bytes) -> None:
     )
     node = seeds.node()
     again = replace(given, signature=node.tpm.signature(message), ak=node.tpm.ak.encode())
-    first_accepted(data, [lambda _, files=files: _check_quote(files) for files in (given, again)])
+    first_accepted(data, [lambda _: _check_quote(given), lambda _: _check_quote(again)])
 
 
 def _check_quote(files: QuoteFiles) -> None:
@@ -379,7 +381,7 @@ def _appraise(evidence: Evidence, challenge: Challenge, policy: Policy) -> None:
             boot_log=b"",
             policy=policy,
             address="",
-            now=seeds.NOW,
+            now=NOW,
         )
     except Rejected as rejected:
         _demand_judged(rejected.findings)
@@ -514,7 +516,7 @@ def read_status_list(data: bytes) -> None:
 
 def read_answer(data: bytes) -> None:
     """Read the bytes as the verifier's answer about a token."""
-    Introspected.read(data, token=seeds.token(), asked=seeds.NOW)
+    Introspected.read(data, token=seeds.token(), asked=NOW)
 
 
 def read_uses(data: bytes) -> None:

@@ -1,5 +1,7 @@
 """What `make kernels` adds to pytest: the choice of kernels, and a table at the end."""
 
+from typing import Any
+
 import pytest
 from _pytest.terminal import TerminalReporter
 
@@ -35,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         terminalreporter.write_line(f"not released, and failed: {', '.join(failed)}")
 
 
-def line(row: dict[str, object]) -> str:
+def line(row: dict[str, Any]) -> str:
     """Return a row of the table."""
     verdict = row.get("verdict", "") if row["outcome"] in ("passed", "xpassed") else "FAILED"
     seconds = f"{row['seconds']} s" if "seconds" in row else "no boot"

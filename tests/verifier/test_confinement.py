@@ -256,10 +256,11 @@ def test_whoever_vouches_vouches_for_all_of_it() -> None:
 @pytest.mark.parametrize("kind", ["verities", "confinements"])
 def test_values_that_count_on_other_nodes(kind: str) -> None:
     value = VERITY if kind == "verities" else CONFINEMENT
+    elsewhere: dict[str, Any] = {kind: (replace(value, nodes=("build-8",)),)}
     node = sealed_node()
-    verifier = trusting(node, **{kind: (replace(value, nodes=("build-8",)),)})
+    verifier = trusting(node, **elsewhere)
     assert verifier.refusal(node.evidence(verifier.challenge())) == {Reason.LIST_UNKNOWN}
-    known = trusting(node, known=GENUINE, **{kind: (replace(value, nodes=("build-8",)),)})
+    known = trusting(node, known=GENUINE, **elsewhere)
     assert reached(known) == ("lab" if kind == "verities" else "L3")
 
 

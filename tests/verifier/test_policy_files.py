@@ -423,8 +423,8 @@ def test_what_does_not_fit_together() -> None:
     for script, modules in (("bin/payments", "agent-1.2"), ("bin/agent.py", "payments-1.4")):
         other = replace(workload, interpreter=Interpreted(script=script, modules=modules))
         assert misfits(workloads=(other,)) == {f"{script} in set {modules} | no such file"}
-    script = Interpreted(script="bin/payments", modules="payments-1.4")
-    high = replace(workload, interpreter=script, minimum="L3")
+    interpreted = Interpreted(script="bin/payments", modules="payments-1.4")
+    high = replace(workload, interpreter=interpreted, minimum="L3")
     assert misfits(workloads=(high,)) == {"L2 at most, being an interpreter | L3"}
     assert misfits(trust_domain="example.net") == {f"spiffe://example.net/… | {workload.id}"}
     assert misfits(user_register=10) == {"three different ones | (10, 10, 13)"}

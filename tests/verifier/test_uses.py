@@ -91,7 +91,7 @@ def test_another_relying_partys_line_is_another_line(
     [{"jti": "Zm9vYmFyYmF6cXV4MTIzNA"}, {"subject": f"{IDENTITY}-2"}, {"node": "build-8"}],
 )
 def test_a_token_that_this_verifier_has_not_issued_so_is_marked(
-    change: dict[str, str], verifier: RunningVerifier, party: Party, claims: wit.Claims
+    change: dict[str, Any], verifier: RunningVerifier, party: Party, claims: wit.Claims
 ) -> None:
     assert report(party, line(claims, **change))[0] == 200
     assert [row.body["is_ours"] for row in uses(verifier)] == [False]

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from array import array
+from collections.abc import Callable
 
 import plan
 
@@ -42,7 +43,7 @@ def give_null(text: str) -> str:
         os.close(null)
 
 
-VERBS = {
+VERBS: dict[str, Callable[[str], str]] = {
     "connect": connect,
     "use": use,
     "send": lambda rest: give(rest, ()),
