@@ -67,7 +67,7 @@ class PostgreSql:
             "log_min_messages": "fatal",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [PROGRAMS / "postgres", "-D", directory / "data", *options]
+        command = [f"{PROGRAMS}/postgres", "-D", f"{directory}/data", *options]
         return subprocess.Popen(command, cwd=directory, stderr=subprocess.DEVNULL, **_account())
 
     def await_ready(self) -> None:
@@ -127,7 +127,7 @@ class PostgreSql:
 
 
 def _run(program: str, *arguments: str) -> None:
-    command = [PROGRAMS / program, *arguments]
+    command = [f"{PROGRAMS}/{program}", *arguments]
     subprocess.run(command, cwd="/", check=True, capture_output=True, **_account())
 
 

@@ -49,7 +49,7 @@ def chip(software_tpm: SoftwareTpm) -> Iterator[Tpm]:
 @contextmanager
 def started_again(tpm: SoftwareTpm, node: RealNode, *, in_order: bool = True) -> Iterator[Tpm]:
     """Give the node the TPM after a reset; the kernel and the attestor have not noticed."""
-    node.chip.close()
+    node.chip.esys.close()
     tpm.stop() if in_order else tpm.cut_power()
     tpm.start()
     with Tpm(tpm.tcti, ek="ecc256") as chip:
@@ -157,7 +157,7 @@ def test_133_a_tpm_cleared_under_a_running_kernel(software_tpm: SoftwareTpm, chi
     registers = node.tpm.registers
     seen = verifier.node.clock
     assert seen is not None
-    chip.close()
+    chip.esys.close()
     clear(software_tpm.tcti)
     with Tpm(software_tpm.tcti, ek="ecc256") as again:
         node.goes_on_with(again)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -28,7 +29,7 @@ from tests.credential.world import OTHER_KEY, make_proof, reasons
 PATIENCE_SECONDS = 10
 
 
-def one(number: int, *, is_accepted: bool = True, **changes: str) -> Use:
+def one(number: int, *, is_accepted: bool = True, **changes: Any) -> Use:  # noqa: ANN401
     made = replace(USE, id=base64url.encode(number.to_bytes(16, "big")), **changes)
     if is_accepted:
         return made

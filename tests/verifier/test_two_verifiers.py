@@ -84,7 +84,8 @@ class Pair:
         node = SimulatedNode(name)
         self.first.trust(node)
         player = Player(node, self.first.service)
-        player.door = Either([one.door for one in self.both], random.Random(name))
+        either: Any = Either([one.door for one in self.both], random.Random(name))
+        player.door = either
         return player
 
 
@@ -248,8 +249,8 @@ def test_many_nodes_at_both(pair: Pair) -> None:
         following = [pool.submit(follow, one, is_over) for one in pair.both]
         living = [pool.submit(live, player) for player in players]
         try:
-            for one in living:
-                one.result()
+            for life in living:
+                life.result()
         finally:
             is_over.set()
     rows = pair.first.ledger()
