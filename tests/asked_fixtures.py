@@ -1,8 +1,8 @@
 """Every fixture that a test asks for exists: said when tests are collected, not when they are run.
 
 A test in a virtual machine is run long after the others, and `make check` runs next to none; both
-collect all of them, whichever they then choose. Asked for through `request.getfixturevalue`, a
-fixture is seen by neither: `tests/test_architecture.py` has none of that.
+collect all of them, whichever they then choose. Those that are asked for through
+`request.getfixturevalue` are seen by `tests/test_architecture.py`.
 """
 
 import pytest
