@@ -58,7 +58,8 @@ def reasons(answers: Sequence[object], kind: type) -> list[Reason]:
 
 
 def enrolled(verifier: RunningVerifier) -> list[dict[str, Any]]:
-    return verifier.operators.node_list()
+    nodes: list[dict[str, Any]] = verifier.operators.node_list()
+    return nodes
 
 
 # 91: answers to activations
