@@ -45,7 +45,7 @@ _VERITY = re.compile(
     r"(?:,verity_mode=(?P<mode>[a-z_]+))?"
     r"(?:,verity_error_mode=(?P<error_mode>[a-z_]+))?;"
 )
-_SETTING = re.compile(r"([a-z0-9_]+)=([01]);")
+_SETTING = re.compile(r"([a-z0-9_]+)=([01])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,8 @@ class SelinuxState:
     def decode(cls, data: bytes) -> Self:
         """Return the state in a record's buffer; raise Malformed on anything else."""
         text = data.decode("ascii", "replace")
-        state = cls(settings=tuple((name, value == "1") for name, value in _SETTING.findall(text)))
+        found = map(_SETTING.fullmatch, text.split(";"))
+        state = cls(settings=tuple((one[1], one[2] == "1") for one in found if one))
         names = [name for name, _ in state.settings]
         if state.encode() != data or len(set(names)) != len(names):
             raise Malformed(f"expected the state of SELinux, got {text[:80]!r}")

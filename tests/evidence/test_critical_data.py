@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import replace
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from evidence import Malformed
 from evidence.critical_data import SelinuxState, VerityTable
+from evidence.ima import MOST_DATA_BYTES
 from tests.critical_data import (
     DEVICE,
     RESUMED_61,
@@ -89,6 +91,19 @@ def test_a_table_there_and_back(table: VerityTable) -> None:
 @given(states)
 def test_a_state_there_and_back(state: SelinuxState) -> None:
     assert SelinuxState.decode(state.encode()) == state
+
+
+@pytest.mark.parametrize("format_", [VerityTable, SelinuxState])
+@pytest.mark.parametrize("more", [b"a", b"9", b"a=1;", b"=", b";"])
+def test_long_data_take_no_longer_than_their_length(
+    format_: type[VerityTable] | type[SelinuxState], more: bytes
+) -> None:
+    """A record may hold as much: where each letter were a new beginning, this would take hours."""
+    genuine = (TABLE_612 if format_ is VerityTable else STATE_612).encode()
+    start = process_time()
+    with pytest.raises(Malformed):
+        format_.decode(genuine + more * (MOST_DATA_BYTES // len(more)))
+    assert process_time() - start < 5
 
 
 @given(tables)

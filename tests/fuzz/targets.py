@@ -65,8 +65,9 @@ from verifier.workload import read_workload
 Errors = tuple[type[Exception], ...]
 
 LIST_REGISTERS = (10, 12, 13)
-FEW_BYTES = 4096
-"""An input of a format whose seeds are short."""
+FEW_BYTES = 6144
+"""An input of a format whose seeds are short: room for a number of more digits than Python reads
+(`sys.int_info.default_max_str_digits`)."""
 MORE_BYTES = 16384
 
 

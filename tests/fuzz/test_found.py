@@ -3,6 +3,8 @@
 Without atheris: `make fuzz` writes what it finds into `found/TARGET/`, and here it stays.
 """
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,16 @@ def test_seeds_are_accepted_and_what_is_cut_off_them_is_not_an_error(name: str) 
         assert len(seed) <= target.most_bytes
         for cut in (seed[:-1], seed[: len(seed) // 2], seed[1:], seed + b"\0", b""):
             target.attempt(cut)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_numbers_of_more_digits_than_python_reads(name: str) -> None:
+    """What `int` raises then is a ValueError, which is no refusal of any parser."""
+    target = TARGETS[name]
+    endless = b"9" * (sys.int_info.default_max_str_digits + 1)
+    for seed in list(target.seeds())[:8]:
+        for number in list(re.finditer(rb"[0-9]+", seed))[:16]:
+            target.attempt(seed[: number.start()] + endless + seed[number.end() :])
 
 
 def test_an_error_that_is_no_refusal_is_noticed() -> None:
