@@ -81,11 +81,11 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
 
 def _demand_rules(index: int, shown: Measured, *, loaded: Measured, policy: Policy) -> None:
     """Raise Rejected unless the rules that the kernel shows are those of the file it loaded."""
-    accepted = [one for one in policy.kernel_policies if one.digest == loaded.digest]
-    known = {one.rules for one in accepted if one.rules}
+    accepted = (one for one in policy.kernel_policies if one.digest == loaded.digest)
+    known = {digest for one in accepted for digest in one.rules}
     if shown.digest in known:
         return
-    expected = ", ".join(map(sha256_text, known)) or "a file whose rules are known"
+    expected = " or ".join(map(sha256_text, sorted(known))) or "a file whose rules are known"
     found = sha256_text(shown.digest)
     what = f"record {index}, {label(shown.path)}"
     raise reject(Reason.KERNEL_POLICY_RULES, what, expected=expected, found=found)

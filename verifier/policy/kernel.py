@@ -18,6 +18,16 @@ OPTIONS = (
 """Those whose form is known here, in the kernel's order."""
 OPERATORS = "=<>"
 HEXADECIMAL = ("fsmagic",)
+BUILT_IN = (
+    "",
+    (
+        "measure func=KEXEC_KERNEL_CHECK \n"
+        "measure func=CRITICAL_DATA label=ima_policy \n"
+        "measure func=MODULE_CHECK \n"
+    ),
+)
+"""What kernels have of their own before a file's rules, and keep: none, and under Secure Boot
+(ima_efi.c, sb_arch_rules). Others are not known: a rule that measures less would count first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +36,22 @@ class KernelPolicy:
 
     digest: bytes
     """SHA-256 of its file."""
-    rules: bytes
-    """SHA-256 of what the kernel shows once it is loaded; empty where that is not known."""
+    rules: frozenset[bytes]
+    """SHA-256 of what a kernel may show once it is loaded; none where that is not known."""
 
     @classmethod
     def of(cls, text: bytes) -> Self:
         """Return the policy in a file with this text."""
         shown = show_rules(text)
-        rules = b"" if shown is None else hashlib.sha256(shown).digest()
-        return cls(digest=hashlib.sha256(text).digest(), rules=rules)
+        texts = () if shown is None else (own.encode() + shown for own in BUILT_IN)
+        return cls(
+            digest=hashlib.sha256(text).digest(),
+            rules=frozenset(hashlib.sha256(one).digest() for one in texts),
+        )
 
 
 def show_rules(text: bytes) -> bytes | None:
-    """Return what a kernel shows that has loaded this file; None where that is not known."""
+    """Return what a kernel shows of this file once loaded; None where that is not known."""
     try:
         lines = [line.split() for line in text.decode("ascii").splitlines()]
         rules = [_show(words) for words in lines if words and not words[0].startswith("#")]
