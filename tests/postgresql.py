@@ -67,8 +67,10 @@ class PostgreSql:
             "log_min_messages": "fatal",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [f"{PROGRAMS}/postgres", "-D", f"{directory}/data", *options]
-        return subprocess.Popen(command, cwd=directory, stderr=subprocess.DEVNULL, **_account())
+        postgres = [f"{PROGRAMS}/postgres", "-D", f"{directory}/data", *options]
+        # It ends with the tests, however these end.
+        command = ["setpriv", "--pdeathsig", "INT", *_account(), *postgres]
+        return subprocess.Popen(command, cwd=directory, stderr=subprocess.DEVNULL)
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -127,12 +129,12 @@ class PostgreSql:
 
 
 def _run(program: str, *arguments: str) -> None:
-    command = [f"{PROGRAMS}/{program}", *arguments]
-    subprocess.run(command, cwd="/", check=True, capture_output=True, **_account())
+    command = ["setpriv", *_account(), f"{PROGRAMS}/{program}", *arguments]
+    subprocess.run(command, cwd="/", check=True, capture_output=True)
 
 
-def _account() -> dict[str, Any]:
-    """Return the server's account as arguments of `subprocess`: nobody's but root's to choose."""
+def _account() -> tuple[str, ...]:
+    """Return the server's account as arguments of setpriv: nobody's but root's to choose."""
     if os.getuid() != 0:
-        return {}
-    return {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []}
+        return ()
+    return ("--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups")
