@@ -30,18 +30,18 @@ ROOT = Path(__file__).resolve().parent.parent
 JUDGED = {
     # 1. Quotes
     "generated-swtpm/*": "tests/evidence/test_tpm.py",
-    "go-attestation/windows_gcp_shielded_vm.json": "tests/verifier/test_check_quote.py",
-    "go-tpm-tools/attestations/*": "tests/verifier/test_check_quote.py",
-    "trustee/tpm_evidence.json": "tests/verifier/test_check_quote.py",
-    "trustee/az-*": "tests/verifier/test_check_quote.py",
-    "keylime/quotes/*": "tests/verifier/test_check_quote.py",
-    "keylime/tpm2-tools-files/*": "tests/verifier/test_check_quote.py",
+    "go-attestation/windows_gcp_shielded_vm.json": "tests/verifier/test_foreign_quotes.py",
+    "go-tpm-tools/attestations/*": "tests/verifier/test_foreign_quotes.py",
+    "trustee/tpm_evidence.json": "tests/verifier/test_foreign_quotes.py",
+    "trustee/az-*": "tests/verifier/test_foreign_quotes.py",
+    "keylime/quotes/*": "tests/verifier/test_foreign_quotes.py",
+    "keylime/tpm2-tools-files/*": "tests/verifier/test_foreign_quotes.py",
     "keylime/makecredential_kat.json": "tests/verifier/crypto/test_activation.py",
-    "rust-keylime/test-quote.txt": "tests/verifier/test_check_quote.py",
-    "veraison/tpm-enacttrust/basic.*": "tests/verifier/test_check_quote.py",
-    "veraison/parsec-tpm/evidence.cbor": "tests/verifier/test_check_quote.py",
-    "veraison/parsec-tpm/comid-parsec-tpm-ta.json": "tests/verifier/test_check_quote.py",
-    "py_webauthn/*.json": "tests/verifier/test_check_quote.py",
+    "rust-keylime/test-quote.txt": "tests/verifier/test_foreign_quotes.py",
+    "veraison/tpm-enacttrust/basic.*": "tests/verifier/test_foreign_quotes.py",
+    "veraison/parsec-tpm/evidence.cbor": "tests/verifier/test_foreign_quotes.py",
+    "veraison/parsec-tpm/comid-parsec-tpm-ta.json": "tests/verifier/test_foreign_quotes.py",
+    "py_webauthn/*.json": "tests/verifier/test_foreign_quotes.py",
     # 2. Event logs
     "go-attestation/*eventlog": "tests/verifier/test_event_log.py",
     "go-tpm-tools/eventlogs/*": "tests/verifier/test_event_log.py",
@@ -82,7 +82,7 @@ JUDGED = {
     # 6 and 7. Made here
     "kernels/*runtime_measurements*": "tests/verifier/test_check_log.py",
     "kernels/debian12-boot/*": "tests/verifier/test_check_log.py",
-    "kernels/k*/*": "tests/verifier/test_check_quote.py",
+    "kernels/k*/*": "tests/verifier/test_kernel_quotes.py",
     "made-here/ima-1000.*": "tests/test_vectors.py",
 }
 """Which test reads the files of a pattern; of several patterns the first counts."""

@@ -26,6 +26,9 @@ TMPFS, RAMFS, HUGETLBFS = 0x01021994, 0x858458F6, 0x958458F6
 NFS, FUSE, V9FS, CIFS = 0x6969, 0x65735546, 0x01021997, 0xFF534D42
 
 
+# What runs
+
+
 @pytest.mark.attack(number=49, attacker=USER, asset=IDENTITY)
 def test_049_an_executable_that_it_only_points_at(
     node: SimulatedNode, verifier: SimulatedVerifier
@@ -138,6 +141,9 @@ def test_058_a_file_that_has_been_deleted(
     named[file] = replace(named[file], links=0)
     process = node.new_process(look={"files": tuple(named), "executable": named[0]})
     assert why(verifier, process) == {Reason.PROCESS_DELETED}
+
+
+# Who asks
 
 
 @pytest.mark.attack(number=67, attacker="a child of the process", asset=IDENTITY)

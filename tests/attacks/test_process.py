@@ -35,6 +35,9 @@ def test_080_a_process_that_changed_after_the_quote(
     assert not isinstance(second, Refused)
 
 
+# Known processes
+
+
 @pytest.mark.attack(number=85, attacker="a process of another boot", asset="the credential")
 def test_085_a_key_that_was_never_accepted(
     node: SimulatedNode, verifier: SimulatedVerifier
@@ -61,6 +64,9 @@ def test_085_a_key_accepted_on_another_node(node: SimulatedNode) -> None:
     here = SimulatedVerifier(node)
     assert why_known(here, process) == {Reason.PROCESS_UNKNOWN_KEY}
     assert why(here, process) >= {Reason.PROCESS_KEY_CERTIFICATION}
+
+
+# Neighbours
 
 
 @pytest.mark.attack(number=130, attacker=PROCESS, asset="the other processes")

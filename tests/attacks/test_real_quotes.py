@@ -18,13 +18,7 @@ from evidence.ima import read_records
 from swtpm import Manufacturer
 from tests.shared_vectors import needs_vectors
 from tests.simulated_node import AK_KINDS, AkKind, make_ak, make_signature
-from tests.verifier.test_check_quote import (
-    NONCE,
-    Quoted,
-    generated,
-    kernel,
-    refusals,
-)
+from tests.verifier.quoted import NONCE, Quoted, generated, kernel, refusals
 from verifier.check_quote import check_quote
 from verifier.quote_files import QuoteFiles
 from verifier.quoted_registers import digest_of

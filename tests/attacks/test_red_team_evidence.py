@@ -40,8 +40,8 @@ from tests.simulated_boot import (
     variable,
 )
 from tests.simulated_node import SimulatedNode, make_record, private_key
+from tests.verifier.quoted import Quoted, refusals
 from tests.verifier.test_case import decisions, exported
-from tests.verifier.test_check_quote import Quoted, refusals
 from verifier import Reason, Rejected, plain
 from verifier.__main__ import main
 from verifier.boot_policy import read_boot_policy
