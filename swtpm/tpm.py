@@ -11,8 +11,8 @@ from types import TracebackType
 
 from swtpm.programs import Failed, need
 
-START_SECONDS = 10
-"""How long swtpm may take to listen."""
+START_SECONDS = 60
+"""How long swtpm may take to listen or to end: after that it hangs."""
 
 SHUTDOWN_CLEAR = bytes.fromhex("80010000000c000001450000")
 """TPM2_Shutdown(CLEAR), TPM 2.0 Part 3 r1.59 9.4: without it the clock is no longer `safe`."""
@@ -45,14 +45,18 @@ class SoftwareTpm:
 
     def start(self) -> str:
         """Start it on TCP, loopback only, powered on and started up; return the TCTI."""
+        pid_file = self.state / "swtpm.pid"
         for _ in range(5):  # somebody else may take the port between our look and our use
             port = _free_port_pair()
+            pid_file.unlink(missing_ok=True)
             with contextlib.suppress(Failed):
                 self._launch(
                     "--server", f"type=tcp,port={port},bindaddr=127.0.0.1",
                     "--ctrl", f"type=tcp,port={port + 1},bindaddr=127.0.0.1",
                     "--flags", "not-need-init,startup-clear",
-                    is_up=lambda port=port: _answers(port + 1),  # type: ignore[misc]
+                    "--pid", f"file={pid_file}",
+                    # Written once it listens on both. Who asked the port might ask another's TPM.
+                    is_up=pid_file.exists,
                 )  # fmt: skip
                 self._port = port
                 self.tcti = f"swtpm:host=127.0.0.1,port={port}"
@@ -129,12 +133,6 @@ def _is_taken(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return True
-    return False
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
     return False
 
 

@@ -4,12 +4,18 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from swtpm import Firmware, Manufacturer, SoftwareTpm, VirtualMachine
 from tests.postgresql import PostgreSql
 from tests.switches import switch_off, switched_on
 
 pytest_plugins = ["tests.asked_fixtures"]
+
+settings.register_profile(  # machines are shared: no test fails for having waited
+    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

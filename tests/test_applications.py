@@ -36,7 +36,7 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "applications.md").rea
 VERIFIER = "https://verifier.example.org:8443"
 """The page's: the one thing in its blocks in whose place a test puts another."""
 MOST_LINES = 5
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 Serve = Callable[[ModuleType], AbstractAsyncContextManager[httpx.AsyncClient]]
 

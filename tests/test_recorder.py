@@ -60,4 +60,4 @@ async def test_hanging_up_on_a_connection_that_was_closed_twice(site: Site, tmp_
     transport.close()
     transport.close()
     hang_up(transport)
-    await asyncio.wait_for(ended.wait(), timeout=10)
+    await asyncio.wait_for(ended.wait(), timeout=60)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
+from time import process_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -502,9 +502,9 @@ def test_100_names_to_withdraw_without_end(node: SimulatedNode) -> None:
     def seconds(names: int) -> float:
         withdrawn = tuple(b"%034d" % -number for number in range(1, names))
         evidence = node.unsigned_evidence(verifier.challenge(), body=body, withdrawn=withdrawn)
-        started = monotonic()
+        started = process_time()
         verifier.judge(evidence)
-        return monotonic() - started
+        return process_time() - started
 
     assert seconds(60_000) < 2 * seconds(1) + 1
 

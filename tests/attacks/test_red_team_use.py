@@ -86,7 +86,7 @@ async def test_a_proof_for_a_path_and_an_application_that_sees_a_longer_one() ->
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not server.started:  # noqa: ASYNC110 - it has nothing to wait for
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]

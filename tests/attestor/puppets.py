@@ -203,7 +203,7 @@ class Launched(BornConnected, LocalPuppet):
 
     def end(self) -> None:
         """Let it end by itself: at the end of its input."""
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
 
 
 def reasons(message: local.Message | None) -> list[str]:

@@ -49,7 +49,7 @@ def end(pid: int) -> None:
     """End a process that is not our child."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -39,7 +39,6 @@ STEP_ID = "spiffe://example.org/step"
 BELOW_ID = "spiffe://example.org/step/of/step"
 JOB = "build-17"
 VARIABLE = "PROCSEAL_JOB_FD"
-END_SECONDS = 1.0
 
 
 def step_of(parent: str, id_: str) -> str:

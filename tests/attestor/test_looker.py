@@ -32,7 +32,7 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture
 def looker(nursery: Nursery) -> Iterator[Looker]:
-    one = Looker(nursery.new_looker, most_bytes=64 << 20, deadline_seconds=1)
+    one = Looker(nursery.new_looker, most_bytes=64 << 20, deadline_seconds=30)
     yield one
     one.close()
 
@@ -69,14 +69,14 @@ def test_a_looker_without_time_is_asked_again(unfinished: int) -> None:
     ours, theirs = socket.socketpair()
 
     def answer() -> None:
-        assert packets.receive(theirs)[0] == [1 << 20, 1]
+        assert packets.receive(theirs)[0] == [1 << 20, 30]
         for number in range(min(unfinished + 1, HASHING_TRIES)):
             assert packets.receive(theirs)[0] == "digest"
             packets.send(theirs, ["unfinished", "x"] if number < unfinished else ["yes", b"all"])
 
     hashing = threading.Thread(target=answer)
     hashing.start()
-    looker = Looker(lambda: ours, most_bytes=1 << 20, deadline_seconds=1)
+    looker = Looker(lambda: ours, most_bytes=1 << 20, deadline_seconds=30)
     with ours, theirs:
         if unfinished < HASHING_TRIES:
             assert looker.digest(theirs.fileno()) == b"all"

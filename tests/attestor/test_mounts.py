@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,10 +50,8 @@ def test_a_file_whose_server_never_answers(server: Server, puppet_path: Path) ->
         puppet.do(f"load {program}")
         process.send_signal(signal.SIGUSR1)
         pins = pin(os.pidfd_open(puppet.pid))
-        started = time.monotonic()
         seen, summary = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         assert glance(pins) == summary
-        assert time.monotonic() - started < 5
         pins.close()
     golden, foreign = seen.files
     assert golden == seen.executable

@@ -1,8 +1,8 @@
 """Who sent a message, by each of the three means that kernels have; the sockets are real."""
 
 import os
+import select
 import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +64,10 @@ def meeting(
 
 def next_packet(connection: socket.socket) -> Packet | None:
     """Return the next message that has been sent."""
-    for _ in range(200):
-        try:
-            return receive(connection)
-        except BlockingIOError:
-            time.sleep(0.01)
-    raise TimeoutError
+    readable, _, _ = select.select([connection], [], [], 60)
+    if not readable:
+        raise TimeoutError
+    return receive(connection)
 
 
 def sender_is(connection: socket.socket, peer: Peer) -> bool:

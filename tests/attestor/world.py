@@ -6,13 +6,14 @@ processes, the TPM's signatures, the verifier and its doors.
 """
 
 import json
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -42,7 +43,8 @@ SHORT_LEASE_SECONDS = 4
 NOBODY = 65534
 DAEMON = 1
 OTHERS = ("/usr/bin/sleep", "/usr/bin/cat", "/usr/bin/true")
-START_SECONDS = 30
+START_SECONDS = 100
+"""How long anything may take: after that it hangs, and pytest says less than the log."""
 
 
 def workload(id_: str, *, user: str = "nobody", lease: str = "5m") -> str:
@@ -139,7 +141,8 @@ class World:
         """Run a command of the attestor's to its end."""
         return subprocess.run(
             [sys.executable, "-m", "attestor", verb, "--config", self.config, *words],
-            cwd=ROOT, capture_output=True, text=True, check=check, timeout=60, **options,
+            cwd=ROOT, capture_output=True, text=True, check=check, timeout=START_SECONDS,
+            **options,
         )  # fmt: skip
 
     def start(self, room: str) -> int:
@@ -235,7 +238,7 @@ class World:
             "state": "attestor",
             "interval": interval,
             "measurement_list": "list",
-            "look_seconds": 5,
+            "look_seconds": 30,
             **more,
         }
         (self.directory / "attestor").mkdir(mode=0o700, exist_ok=True)
@@ -255,7 +258,7 @@ class World:
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=START_SECONDS)
 
     def _start_line(self, room: str) -> list[str]:
         if room == "verifier" or self.kernel is None:
@@ -328,8 +331,10 @@ def open_world(  # noqa: PLR0913 - what a test may want otherwise
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
+    """Return a port that is free, and that no outgoing connection takes while nobody listens."""
+    while True:
+        port = 12000 + secrets.randbelow(8000)  # below the range of outgoing connections
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port

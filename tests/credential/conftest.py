@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import HealthCheck, settings
 
 from tests.credential import world
 from tests.credential.fake_attestor import FakeAttestor
@@ -25,11 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "ledger.example.org"
 BUILD = ("gcc", "-O2", "-Wall", "-Wextra", "-Werror")
 SANITIZED = ("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-
-settings.register_profile(  # machines are shared: no test fails for having waited
-    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("unhurried")
 
 
 @pytest.fixture

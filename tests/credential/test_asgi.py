@@ -55,7 +55,7 @@ async def served(app: App) -> AsyncIterator[httpx.AsyncClient]:
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not server.started:  # noqa: ASYNC110 - it has nothing to wait for
                 await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]

@@ -25,7 +25,7 @@ CHANGED = Finding(reason="process.changed", what="/usr/bin/payments", found="b")
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
     arguments = [str(one) for one in command]
     return subprocess.run(
-        arguments, capture_output=True, text=True, timeout=30, check=False, **options
+        arguments, capture_output=True, text=True, timeout=60, check=False, **options
     )
 
 
@@ -220,7 +220,7 @@ def test_it_gives_a_job_to_the_step_that_it_starts(
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)

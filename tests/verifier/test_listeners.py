@@ -21,7 +21,7 @@ from tests.running_verifier import Player, RunningVerifier
 from tests.simulated_node import ISSUER, SimulatedProcess
 from verifier.doors import listeners
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
 PATH = "/v1/status-changes"
 
 
