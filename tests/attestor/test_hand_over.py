@@ -26,7 +26,6 @@ from verifier.ledger import Cause
 
 pytestmark = [
     pytest.mark.swtpm,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(os.geteuid() != 0, reason="looks at other users' processes"),
 ]
 

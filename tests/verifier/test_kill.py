@@ -319,7 +319,6 @@ def demand_spent(every: list[Machine]) -> None:
             assert refused.value.reasons & {Reason.CHALLENGE_UNKNOWN, Reason.ENROL_CHALLENGE}
 
 
-@pytest.mark.timeout(300)
 def test_sigkill_at_any_moment(verifier: Verifier) -> None:
     seed = int(os.environ.get("PROCSEAL_SEED", random.SystemRandom().randrange(1 << 32)))
     sys.stdout.write(f"PROCSEAL_SEED={seed}\n")

@@ -163,7 +163,6 @@ def serve_and_kill(party: RelyingParty, clients: Clients, chance: random.Random)
             call.result()
 
 
-@pytest.mark.timeout(180)
 def test_sigkill_while_the_verifier_is_away(
     verifier: RunningVerifier, clients: Clients, tmp_path: Path, unused_tcp_port: int
 ) -> None:
