@@ -1,5 +1,5 @@
-"""Operations: what operators may do; each takes and gives JSON values and leaves a ledger row.
+"""Operations: what operators may do, in JSON values; what one changes has a row in the ledger.
 
-Whoever may open the operators' socket may call any of them (`verifier.doors.operators`);
-`verifier.client` is the other end.
+`verbs` is all of it, by the names that the operators' socket knows. Whoever may open that may call
+any (`verifier.doors.operators`); `verifier.client` is the other end.
 """
