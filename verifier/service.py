@@ -5,7 +5,7 @@ constructor; everything may be called from any thread.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -66,8 +66,12 @@ class Service:
         """Return the service that the configuration describes, its database opened."""
         keys = Keys.load(config.state)
         store = Store(config.database_url)
-        store.demand_agreed(config.shared | keys.names)
-        return cls(config, store, keys, now=now, random=random)
+        with ExitStack() as stack:
+            stack.callback(store.close)
+            store.demand_agreed(config.shared | keys.names)
+            service = cls(config, store, keys, now=now, random=random)
+            stack.pop_all()
+        return service
 
     def now(self) -> datetime:
         """Return the time in whole seconds: finer ones would not survive being stored."""

@@ -449,7 +449,7 @@ class Store:
         """
         if self._engine.dialect.name == "sqlite":
             return
-        with self._closed_on_failure(), Session(self._engine) as session, session.begin():
+        with Session(self._engine) as session, session.begin():
             for name, value in values.items():
                 held = session.get(AgreedRow, name)
                 if held is None:

@@ -1,6 +1,7 @@
 """Two verifiers on one database are one verifier: nothing is lost, doubled or out of order."""
 # ruff: noqa: ANN401 - options and answers are of any type
 
+import gc
 import http.client
 import os
 import random
@@ -326,6 +327,12 @@ def test_another_configuration_is_refused(
 ) -> None:
     with pytest.raises(Misconfigured, match=option):
         Pair.another(pair.first, tmp_path / "third", pair.database, **{option: value})
+
+
+def test_one_that_does_not_start_leaves_no_connection(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="none"):
+        Pair.another(pair.first, tmp_path / "third", pair.database, allow_list=tmp_path / "none")
+    gc.collect()  # psycopg warns of one that nobody has closed, and a warning is an error
 
 
 # The death of one
