@@ -1,6 +1,7 @@
 """Lets canaries loose: root's files, used under a workload's uid, on a workload's file system.
 
-It is done by a child of the nursery's, which gives up everything for that uid before it uses them.
+It is done by a child's child of the nursery's, which gives up everything for that uid before it
+uses them. Its parent ends it when it takes too long: its user may have stopped it.
 The files never have a name (O_TMPFILE), so there is nothing to find for others and nothing to
 clean up; what is on that file system is not changed. They are not opened for reading before the
 uid is the workload's: what the attestor's uid reads of root's is measured as the attestor's code.
@@ -19,7 +20,7 @@ from datetime import timedelta
 from typing import Self
 
 from attestor import packets, privileges
-from attestor.mounts import HERE, KERNELS_OWN, content
+from attestor.mounts import HERE, IF_OURS, KERNELS_OWN, content
 from evidence import Malformed
 from evidence.canary import USES, Place, contents
 from evidence.shapes import Shape
@@ -118,14 +119,29 @@ class Canaries:
 
 
 def serve(channel: socket.socket) -> None:
-    """Be the child: take the order, make the files, become the user, use them, say so."""
+    """Be the child: take the order, have it done by a child of one's own, and see to its end."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(SECONDS)
     try:
         order = Order.read(packets.receive(channel)[0])
     except EOFError:
         return
-    signal.alarm(order.seconds)
+    signal.alarm(0)
+    pid = os.fork()
+    if pid == 0:
+        _obey(channel, order)
+        return
+    pidfd = os.pidfd_open(pid)
+    if not select.select([pidfd], [], [], order.seconds)[0]:
+        # Whoever has the uid may kill it, even one that is stopped. Nobody who has may kill us:
+        # that goes by the real uid and the saved one.
+        os.seteuid(order.place.uid)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _obey(channel: socket.socket, order: Order) -> None:
+    """Make the files, become the user, use them, say so."""
     try:
         files = _make(order)
         privileges.become(order.place.uid, order.gid, keep=())
@@ -161,7 +177,7 @@ def _directories(order: Order) -> Iterator[str]:
     mounts = [
         os.fsdecode(_unescaped(found["point"]))
         for found in _MOUNT.finditer(content(HERE))
-        if found["type"] in KERNELS_OWN
+        if found["type"] in KERNELS_OWN | IF_OURS
         and not _UNFIT & {*found["options"].split(b","), *found["whole"].split(b",")}
     ]
     for path in (*order.directories, *mounts):

@@ -14,7 +14,7 @@ attached                                          launched
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 
 from attestor.channel import Channel, Ended
 from attestor.client import Unreachable
@@ -53,8 +53,10 @@ async def converse(
     `started` says how a launched process was.
     """
     try:
-        with services.admission.connection(peer.uid):
-            await _converse(channel, peer, services, command, started)
+        counted = ExitStack()
+        counted.enter_context(services.admission.connection(peer.uid))
+        channel.when_gone(counted.close)
+        await _converse(channel, peer, services, command, started)
     except Ended:
         pass
     except (Refused, Malformed) as refused:
@@ -62,7 +64,7 @@ async def converse(
         with suppress(Ended):
             await channel.send(local.Refusal.of(refused.findings))
     finally:
-        channel.close()
+        channel.hang_up()
 
 
 async def _converse(
@@ -82,7 +84,8 @@ async def _converse(
             waiting.close()
             patience = None
         opening = await hear(channel, greeting, patience)  # (4)
-        with closing(opening.packet):
+        with ExitStack() as brought:
+            brought.callback(channel.throw_away, opening.packet)
             check_sender(opening, peer)
             if command is not None and not isinstance(opening.message, local.Obtain):
                 waiting.close()

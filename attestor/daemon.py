@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from attestor.admission import Admission, Limits
+from attestor.aside import aside
 from attestor.client import Unreachable, Verifier
 from attestor.collector import Collector
 from attestor.config import Config
@@ -29,7 +30,7 @@ from attestor.launcher import Launcher
 from attestor.lookout import Lookout
 from attestor.machine import Machine
 from attestor.peer import Kernel
-from attestor.reception import Reception
+from attestor.reception import MOST_REFUSED, Reception
 from attestor.roster import Roster
 from attestor.rounds import Rounds
 from attestor.services import Services
@@ -89,6 +90,7 @@ class Daemon:
                 rounds=self._rounds,
             ),
             succession=self._succession,
+            lines=asyncio.Semaphore(config.most_connections + MOST_REFUSED),
         )
 
     def _plan_rounds(self, workers: Workers) -> Rounds:
@@ -156,7 +158,7 @@ class Daemon:
             for task in done:
                 task.result()  # only the signal and the successor end without an error
         finally:
-            self._succession.listener.close()
+            aside(self._succession.listener.close)  # and what lies in connections not accepted yet
             await _cancel([*tasks, *self._reception.conversations])
             if not self._succession.over.is_set():
                 await self._say_farewell()

@@ -100,7 +100,7 @@ async def hear(channel: Channel, greeting: Greeting, patience_seconds: float | N
     try:
         message = local.decode(packet.data)
     except BaseException:
-        packet.close()
+        channel.throw_away(packet)
         raise
     return Opening(greeting, packet, message)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from attestor.aside import aside
 from attestor.reasons import Local, refuse
 from credential import Refused
 from credential.reasons import Finding
@@ -42,16 +43,13 @@ class Job:
     """What its controller calls it."""
     controller: "Subject"
     end: socket.socket
-    """Ours; closed when the job is over."""
+    """Ours."""
     cookie: bytes
     """The kernel's, of the other end."""
     steps: "set[Subject]" = field(default_factory=set)
     """Processes launched for it that have, or want, an identity."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no step can have an identity any more."""
-        return self.end.fileno() < 0
+    is_over: bool = False
+    """Whether no step can have an identity any more."""
 
     @property
     def origin(self) -> Origin:
@@ -120,7 +118,8 @@ class Jobs:
     def _close(self, job: Job) -> "set[Subject]":
         """End a job; return its steps, which are none any more."""
         asyncio.get_running_loop().remove_reader(job.end)
-        job.end.close()
+        job.is_over = True
+        aside(job.end.close)  # what was sent to it was never read
         del self._jobs[job.cookie]
         job.controller.jobs.remove(job)
         steps, job.steps = job.steps, set()

@@ -8,8 +8,8 @@ child itself sent it.
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine, Sequence
-from contextlib import closing, suppress
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,13 +66,13 @@ class Launcher:
         order = Order(account=account, arguments=arguments, environment=message.environment)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.kernel.name_senders(ours)
-        with ours, await asyncio.to_thread(self._child) as child:
+        with _line(ours) as line, await asyncio.to_thread(self._child) as child:
             with theirs:
                 place = [theirs.fileno(), *standard]
                 executable, configuration = await self._start(
                     peer, order, message.file, child, place
                 )
-            opening.packet.close()
+            channel.throw_away(opening.packet)
             started = Started(
                 executable=executable,
                 arguments=arguments_digest(order.arguments),
@@ -90,7 +90,7 @@ class Launcher:
                 proof="child",
                 kernel=self.kernel,
             )
-            talk = converse(Channel(ours), launched, self.services, started=started)
+            talk = converse(line, launched, self.services, started=started)
             await _accompany(channel, child, talk)
 
     def _claim(
@@ -163,6 +163,16 @@ class Launcher:
             except NoLook as error:
                 raise refuse(Local.LOOK_FAILED, path, found=str(error)) from error
         return digest, configuration
+
+
+@contextmanager
+def _line(ours: socket.socket) -> Iterator[Channel]:
+    """Hang up at the end of the block, if that has not been done before."""
+    line = Channel(ours)
+    try:
+        yield line
+    finally:
+        line.hang_up()
 
 
 async def _accompany(channel: Channel, child: Child, talk: Coroutine[Any, Any, None]) -> None:

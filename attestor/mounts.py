@@ -20,7 +20,6 @@ KERNELS_OWN = frozenset(
         b"ext3",
         b"ext4",
         b"f2fs",
-        b"overlay",
         b"ramfs",
         b"rootfs",
         b"squashfs",
@@ -29,25 +28,32 @@ KERNELS_OWN = frozenset(
     }
 )
 """Types, as /proc/PID/mountinfo names them. Whether code may lie there is not decided here."""
+IF_OURS = frozenset({b"overlay"})
+"""Types that count where the file system is mounted in our namespace, too. What an overlay lies on
+is asked with the rights of who mounted it: in a namespace of his own a user does so, on a file
+server of his own."""
 
 _MOUNT_ID = re.compile(rb"^mnt_id:\t(\d+)$", re.MULTILINE)
-_MOUNT = re.compile(rb"^(\d+) [^\n]*? - (\S+) ", re.MULTILINE)
-"""proc(5), /proc/PID/mountinfo: a mount's number is the first field, its type follows a dash."""
+_MOUNT = re.compile(rb"^(\d+) \d+ (\S+) [^\n]*? - (\S+) ", re.MULTILINE)
+"""proc(5), /proc/PID/mountinfo: a mount's number, its parent's, the device of its file system; its
+type follows a dash."""
 HERE = "/proc/self/mountinfo"
 _FDINFO_BYTES = 4096
 """mnt_id is in the third line."""
 
 
 class Mounts:
-    """The tables of mounts at one moment: a process's own first, then ours.
+    """The tables of mounts at one moment: ours first, then a process's own.
 
     A process in another mount namespace has its files from mounts of that one. A mount that is in
     neither, because it was detached while it was in use, is nobody's.
     """
 
-    def __init__(self, *tables: str) -> None:
-        self._tables = [*tables, HERE]
-        self._types: dict[int, bytes] = {}
+    def __init__(self, *others: str) -> None:
+        self._tables = [HERE, *others]
+        self._own: dict[int, bool] = {}
+        self._ours: set[bytes] = set()
+        """Devices of file systems of IF_OURS."""
         self._devices: dict[bytes, bool] = {}
 
     def is_kernels_own(self, descriptor: int, device: bytes = b"") -> bool:
@@ -64,10 +70,16 @@ class Mounts:
         number = mount_of(descriptor)
         if number == _memory():
             return True
-        while number not in self._types and self._tables:
-            for found in _MOUNT.finditer(content(self._tables.pop(0))):
-                self._types.setdefault(int(found[1]), found[2])
-        return self._types.get(number) in KERNELS_OWN
+        while number not in self._own and self._tables:
+            self._read(self._tables.pop(0))
+        return self._own.get(number, False)
+
+    def _read(self, table: str) -> None:
+        for name, device, kind in _MOUNT.findall(content(table)):
+            if table == HERE and kind in IF_OURS:
+                self._ours.add(device)
+            is_own = kind in KERNELS_OWN or (kind in IF_OURS and device in self._ours)
+            self._own.setdefault(int(name), is_own)
 
 
 def mount_of(descriptor: int) -> int:

@@ -25,6 +25,9 @@ from credential import Refused, local
 
 ACCEPT_PAUSE_SECONDS = 0.05
 """When there are no descriptors left: some will be closed."""
+MOST_REFUSED = 1024
+"""Connections beyond those that may be, at a time; to be told so and closed, which can take long
+(attestor/aside.py)."""
 
 log = logging.getLogger("attestor")
 
@@ -38,6 +41,8 @@ class Reception:
     launcher: Launcher
     status: Status
     succession: Succession
+    lines: asyncio.Semaphore
+    """Connections that may be open, refused ones until they are closed."""
     conversations: set[asyncio.Task[None]] = field(default_factory=set)
     """Those that go on."""
 
@@ -45,10 +50,12 @@ class Reception:
         """Accept connections, for as long as the attestor runs."""
         loop = asyncio.get_running_loop()
         while True:
+            await self.lines.acquire()
             try:
                 connection, _ = await loop.sock_accept(self.succession.listener)
             except OSError as error:
                 log.warning("no connection accepted: %s", error)
+                self.lines.release()
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             self.begin(self._talk(connection))
@@ -60,21 +67,24 @@ class Reception:
         task.add_done_callback(self.conversations.discard)
 
     async def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            channel = Channel(connection)
+        channel = Channel(connection)
+        channel.when_gone(self.lines.release)
+        try:
+            peer = Peer.of(connection, self.kernel)
+        except Refused as refused:
             try:
-                peer = Peer.of(connection, self.kernel)
-            except Refused as refused:
                 with suppress(Ended):
                     await channel.send(local.Refusal.of(refused.findings))
-                return
-            try:
-                await converse(channel, peer, self.services, command=self._command)
-            except Exception:
-                log.exception("%s: the conversation failed", peer.label)
-                raise
             finally:
-                peer.close()
+                channel.hang_up()
+            return
+        try:
+            await converse(channel, peer, self.services, command=self._command)
+        except Exception:
+            log.exception("%s: the conversation failed", peer.label)
+            raise
+        finally:
+            peer.close()
 
     async def _command(self, channel: Channel, peer: Peer, opening: Opening) -> None:
         match opening.message:

@@ -44,7 +44,7 @@ async def answer(channel: Channel, services: Services, subject: Subject) -> bool
         log.info("%s: %s", subject.label, refused)
         reply = local.Refusal.of(refused.findings)
     finally:
-        packet.close()
+        channel.throw_away(packet)
     if given is None:
         await channel.send(reply)
     else:

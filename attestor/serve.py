@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 from attestor import instance, privileges
+from attestor.aside import listen_to_nudges
 from attestor.client import Verifier
 from attestor.config import Config
 from attestor.daemon import Daemon
@@ -42,6 +43,7 @@ def serve(
     nursery = Nursery.start(looker_uid=config.looker_uid, looker_gid=config.looker_uid)
     privileges.hide_memory()
     _raise_descriptor_limit()
+    listen_to_nudges()
     try:
         start = Start(is_second=is_second_start, predecessor=predecessor)
         asyncio.run(_serve(config, nursery, kernel, start, ready=ready))
@@ -50,7 +52,7 @@ def serve(
 
 
 def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: about four per process with an identity."""
+    """Allow as many descriptors as the system lets us: about five per process with an identity."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,6 +1,7 @@
 """A TPM for these tests, of the manufacturer that all tests share."""
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,6 +11,9 @@ import pytest
 from attestor.tpm import Tpm
 from swtpm import SoftwareTpm
 from tests.attestor.puppets import build
+
+Server = tuple[subprocess.Popen[str], Path]
+"""A file server, and a program on it."""
 
 
 @pytest.fixture
@@ -51,3 +55,24 @@ def puppet_path() -> Iterator[Path]:
     path = _open_directory()
     yield build(path / "puppet")
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("programs") / "served", source="served.c")
+
+
+@pytest.fixture
+def server(served: Path, puppet_path: Path, open_directory: Path) -> Iterator[Server]:
+    """A file server of a user's own, which answers nothing any more after SIGUSR1."""
+    process = subprocess.Popen(
+        [served, open_directory, puppet_path], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    if process.stdout.readline() != "ready\n":
+        process.communicate()
+        pytest.skip("no FUSE here")
+    yield process, open_directory / "program"
+    process.kill()  # whoever waits for it goes on
+    process.communicate()
+    subprocess.run(["umount", "-l", open_directory], check=True)

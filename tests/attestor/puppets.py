@@ -147,9 +147,16 @@ class Puppet:
 class LocalPuppet(Puppet):
     """A puppet on this machine."""
 
-    def __init__(self, path: Path | str, *, uid: int, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        uid: int,
+        arguments: Sequence[str] = (),
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         self.process: subprocess.Popen[str] = subprocess.Popen(
-            [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             user=uid, group=uid, extra_groups=[], cwd="/", **options,
         )  # fmt: skip
         assert self.hear() == "ready"

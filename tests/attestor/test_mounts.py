@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
 from pathlib import Path
 
 import pytest
@@ -12,33 +12,14 @@ from attestor.digests import Digests
 from attestor.look import Codes, glance, look, pin
 from attestor.mounts import KERNELS_OWN, Mounts
 from attestor.sharers import Sharers
-from tests.attestor.puppets import LocalPuppet, build
+from tests.attestor.conftest import Server
+from tests.attestor.puppets import LocalPuppet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
 
 NOBODY = 65534
-
-Server = tuple[subprocess.Popen[str], Path]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("programs") / "served", source="served.c")
-
-
-@pytest.fixture
-def server(served: Path, puppet_path: Path, open_directory: Path) -> Iterator[Server]:
-    process = subprocess.Popen(
-        [served, open_directory, puppet_path], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
-        process.communicate()
-        pytest.skip("no FUSE here")
-    yield process, open_directory / "program"
-    process.kill()  # whoever waits for it goes on
-    process.communicate()
-    subprocess.run(["umount", "-l", open_directory], check=True)
+OVERLAYFS = 0x794C7630
+"""OVERLAYFS_SUPER_MAGIC (linux/magic.h)."""
 
 
 @pytest.mark.attack(number=75, attacker="a file server", asset="the identity")
@@ -70,6 +51,48 @@ def test_a_program_whose_server_never_answers(
         seen, _ = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
         pins.close()
     assert (seen.executable.digest, seen.executable.filesystem) == (b"", 0)
+
+
+OVERLAY = (
+    'mount -t tmpfs none "$1" && mkdir "$1/above" "$1/both"'
+    ' && mount -t overlay -o "lowerdir=$2:$1/above" overlay "$1/both" && exec "$1/both/program"'
+)
+"""Run by a shell with an empty directory and a lower layer."""
+
+
+@pytest.mark.attack(number=79, attacker="an ordinary user", asset="the attestor's time")
+@pytest.mark.attack(number=72, attacker="an ordinary user", asset="the identity")
+def test_an_overlay_on_a_server_that_never_answers(server: Server, tmp_path: Path) -> None:
+    """In a mount namespace of one's own: there an overlay asks what lies below for its owner."""
+    process, program = server
+    command = ["unshare", "-m", "sh", "-c", OVERLAY, "sh", str(tmp_path), str(program.parent)]
+    with LocalPuppet("/usr/bin/env", uid=0, arguments=command) as puppet:
+        process.send_signal(signal.SIGUSR1)
+        pins = pin(os.pidfd_open(puppet.pid))
+        started = time.monotonic()
+        seen, summary = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
+        assert glance(pins) == summary
+        assert time.monotonic() - started < 5
+        pins.close()
+    assert (seen.executable.digest, seen.executable.filesystem) == (b"", 0)
+
+
+def test_an_overlay_of_ours_in_another_namespace(puppet_path: Path, open_directory: Path) -> None:
+    """As a container's, which is refused for what it is."""
+    for one in ("above", "both"):
+        (open_directory / one).mkdir()
+    layers = f"lowerdir={puppet_path.parent}:{open_directory / 'above'}"
+    both = open_directory / "both"
+    subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", both], check=True)
+    try:
+        command = ["unshare", "-m", str(both / puppet_path.name)]
+        with LocalPuppet("/usr/bin/env", uid=0, arguments=command) as puppet:
+            pins = pin(os.pidfd_open(puppet.pid))
+            seen, _ = look(pins, Codes(Digests(most_bytes=64 << 20)), Sharers())
+            pins.close()
+    finally:
+        subprocess.run(["umount", "-l", both], check=True)
+    assert (len(seen.executable.digest), seen.executable.filesystem) == (32, OVERLAYFS)
 
 
 def test_a_mount_that_is_in_no_table(
