@@ -7,6 +7,7 @@ file belongs to the memory that the process had when it was opened: after exec i
 The directory alone survives exec. So do pid, pidfd, pidfs inode and start time.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -15,7 +16,7 @@ import select
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -53,15 +54,35 @@ class Pins:
     """/proc/PID, O_PATH."""
     maps: int
     """/proc/PID/maps, opened when the process was first seen."""
+    pagemap: int
+    """/proc/PID/pagemap, opened with it."""
     program: PythonProgram | None = None
     """What the attestor launched, where that is an interpreter with a script."""
     files: tuple[str, ...] = ()
     """Paths of the configuration that it was launched with."""
 
+    @property
+    def descriptors(self) -> tuple[int, int, int, int]:
+        """The first members, as they go to a looker."""
+        return self.pidfd, self.directory, self.maps, self.pagemap
+
+    def has_its_memory(self) -> bool:
+        """Say whether the memory that the process had when it was first seen is still in use.
+
+        This waits for nothing, as reading `maps` does, while the process has the kernel change
+        its mappings, for as long as it likes. A place in a page map that is none is refused as
+        long as there is a memory (fs/proc/task_mmu.c, pagemap_read), and else there is no page.
+        """
+        try:
+            os.pread(self.pagemap, 1, 0)
+        except OSError as error:
+            return error.errno == errno.EINVAL
+        return False
+
     def close(self) -> None:
         """Let go of the process, but for the pidfd, which is somebody else's."""
-        os.close(self.directory)
-        os.close(self.maps)
+        for one in self.descriptors[1:]:
+            os.close(one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,19 +174,18 @@ def pin(pidfd: int) -> Pins:
     pid = pid_of(pidfd)
     if pid == 0:
         raise NoLook("the process is gone")
-    with _gone():
+    with ExitStack() as opened, _gone():
         directory = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            maps = open_at(directory, "maps")
-        except OSError:
-            os.close(directory)
-            raise
-    # Alive now, so the number was this process's all the while.
-    if not is_alive(pidfd):
-        os.close(directory)
-        os.close(maps)
-        raise NoLook("the process is gone")
-    return Pins(pidfd, directory, maps)
+        opened.callback(os.close, directory)
+        maps = open_at(directory, "maps")
+        opened.callback(os.close, maps)
+        pagemap = open_at(directory, "pagemap")
+        opened.callback(os.close, pagemap)
+        # Alive now, so the number was this process's all the while.
+        if not is_alive(pidfd):
+            raise NoLook("the process is gone")
+        opened.pop_all()
+    return Pins(pidfd, directory, maps, pagemap)
 
 
 def glance(pins: Pins) -> Glance:

@@ -65,8 +65,8 @@ class Looker:
     def pin(self, pidfd: int) -> Pins:
         """Return the pins of a living process; `pidfd` stays the caller's."""
         _, descriptors = self._ask("pin", [pidfd])
-        directory, maps = descriptors
-        return Pins(pidfd, directory, maps)
+        directory, maps, pagemap = descriptors
+        return Pins(pidfd, directory, maps, pagemap)
 
     def program(self, interpreter: str, script: str) -> tuple[PythonProgram, bytes]:
         """Return the Python program of these paths, and the ModuleTree of what it could import."""
@@ -80,7 +80,7 @@ class Looker:
         """Return a look at a process."""
         program = [pins.program.members()] if pins.program else []
         request = ["look", program, list(pins.files)]
-        match self._ask(request, [pins.pidfd, pins.directory, pins.maps])[0]:
+        match self._ask(request, pins.descriptors)[0]:
             case [seen, summary]:
                 return Look.read(seen), Glance.read(summary)
             case _:
@@ -88,7 +88,7 @@ class Looker:
 
     def glance(self, pins: Pins) -> Glance:
         """Return the cheap part of a look."""
-        return Glance.read(self._ask("glance", [pins.pidfd, pins.directory, pins.maps])[0])
+        return Glance.read(self._ask("glance", pins.descriptors)[0])
 
     def presences(self, uids: Collection[int]) -> tuple[Presence, ...]:
         """Return where on the node the processes of each uid are; nothing if we do not see all."""
@@ -192,8 +192,9 @@ def _answer(
     try:
         if request == "pin":
             pins = pin(*descriptors)
-            descriptors += [pins.directory, pins.maps]
-            packets.send(channel, ["yes", []], [pins.directory, pins.maps])
+            own = pins.descriptors[1:]
+            descriptors += own
+            packets.send(channel, ["yes", []], own)
             return
         answer: list[object] = ["yes", _find(request, descriptors, memory)]
     except Executed as error:
@@ -210,15 +211,16 @@ def _answer(
 def _find(request: object, descriptors: Sequence[int], memory: _Memory) -> object:
     """Return what was asked for."""
     match request, descriptors:
-        case ["look", [*program], [*files]], [pidfd, directory, maps]:
+        case ["look", [*program], [*files]], [pidfd, directory, maps, pagemap]:
             # Before the process: a look is held together by its glances, and they take no notice.
             trees = [memory.trees.of(PythonProgram.read(one)).digest for one in program]
-            seen, summary = look(Pins(pidfd, directory, maps), memory.codes, memory.sharers)
+            pins = Pins(pidfd, directory, maps, pagemap)
+            seen, summary = look(pins, memory.codes, memory.sharers)
             configuration = read_configuration(cast("list[str]", files), memory.codes.digests)
             seen = replace(seen, modules=b"".join(trees), configuration=configuration)
             return [seen.members(), summary.members()]
-        case "glance", [pidfd, directory, maps]:
-            return glance(Pins(pidfd, directory, maps)).members()
+        case "glance", [pidfd, directory, maps, pagemap]:
+            return glance(Pins(pidfd, directory, maps, pagemap)).members()
         case "digest", [file]:
             if not Mounts().is_kernels_own(file):
                 raise NoLook("it lies on a file system that others answer for")

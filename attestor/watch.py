@@ -1,7 +1,6 @@
 """Noticing that a process has ended or executed something else, without being asked."""
 
 import asyncio
-import os
 from collections.abc import Callable
 
 from attestor.look import Pins, is_alive
@@ -37,7 +36,7 @@ class Watch:
         while True:
             await asyncio.sleep(EXEC_SECONDS)
             for subject in tuple(self._watched):
-                if not _has_its_memory(subject.pins.maps):
+                if not subject.pins.has_its_memory():
                     self._end(subject, cause_of_end(subject.pins))
 
     def _end(self, subject: Subject, cause: str) -> None:
@@ -50,17 +49,10 @@ def cause_of_end(pins: Pins) -> str:
 
     One that is ending loses its memory first, then its descriptors, and is dead a little later.
     """
-    if _has_its_memory(pins.maps) or not is_alive(pins.pidfd):
+    if pins.has_its_memory() or not is_alive(pins.pidfd):
         return EXITED
     try:
         pages = int(read(pins.directory, "statm").split()[0])
     except (OSError, ValueError, IndexError):
         return EXITED
     return EXECUTED if pages else EXITED
-
-
-def _has_its_memory(maps: int) -> bool:
-    try:
-        return bool(os.pread(maps, 1, 0))
-    except OSError:
-        return False

@@ -9,6 +9,8 @@ import pytest
 
 from attestor.look import pin
 from attestor.watch import cause_of_end
+from tests.attestor.conftest import Server
+from tests.attestor.puppets import LocalPuppet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="looks at other users' processes")
 
@@ -45,3 +47,28 @@ def test_a_process_that_is_ending_has_executed_nothing() -> None:
             assert found == {"process.exited"}
             pins.close()
             os.close(pidfd)
+
+
+@pytest.mark.attack(number=79, attacker="the process itself", asset="the attestor's time")
+def test_a_process_that_has_the_kernel_hold_its_memory(server: Server, puppet_path: Path) -> None:
+    """Who reads its mappings waits for a server that takes no writes; the daemon does not.
+
+    Since Linux 6.17 that is so of smaps, before of maps too, which the watch once read.
+    """
+    _, program = server
+    with LocalPuppet(puppet_path, uid=0) as puppet:
+        pidfd = os.pidfd_open(puppet.pid)
+        pins = pin(pidfd)
+        puppet.do(f"hold {program}")
+        time.sleep(0.5)
+        smaps = f"/proc/{puppet.pid}/smaps"
+        with subprocess.Popen(["/usr/bin/cat", smaps], stdout=subprocess.DEVNULL) as reader:
+            started = time.monotonic()
+            assert pins.has_its_memory()
+            assert cause_of_end(pins) == "process.exited"  # it is as it was, and has hung up
+            assert time.monotonic() - started < 2
+            assert reader.poll() is None, "it had an answer"
+            reader.kill()
+        server[0].kill()
+    pins.close()
+    os.close(pidfd)

@@ -32,6 +32,8 @@
  *   rename NAME           call oneself something else, for ps
  *   stall FILE            have a file for one's arguments: whoever reads them waits for its server;
  *                         say where they are
+ *   hold FILE             have a thread wait for ever for its server, which takes no writes, in the
+ *                         middle of a change of this memory's mappings
  *   close                 hang up
  *   spoof FILE            have /proc/PID/exe name another file, from a user namespace of one's own
  *   namespaces            become the first process of a pid namespace of one's own
@@ -596,6 +598,26 @@ static void open_library(const char *path)
 #endif
 }
 
+static void *map_page(void *file)
+{
+	usleep(100000); /* whoever changes its mappings next waits, too: let it say that it is done */
+	return mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, *(int *)file, 0);
+}
+
+/* The kernel, which changes the mappings, first has the page written that it must not share. */
+static int hold(const char *path)
+{
+	static int other;
+	pthread_t thread;
+	int file = open(path, O_RDWR | O_CLOEXEC);
+	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	other = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
+	if (page == MAP_FAILED || other < 0)
+		return -1;
+	page[0] ^= 1;
+	return pthread_create(&thread, NULL, map_page, &other) == 0 ? 0 : -1;
+}
+
 static const char *after(const char *line, const char *command)
 {
 	size_t length = strlen(command);
@@ -666,6 +688,8 @@ static void obey(char *line)
 		done((int)ptrace(PTRACE_SEIZE, atoi(rest), NULL, NULL));
 	} else if ((rest = after(line, "stall"))) {
 		stall(rest);
+	} else if ((rest = after(line, "hold"))) {
+		done(hold(rest));
 	} else if ((rest = after(line, "rename"))) {
 		done(rename_self(rest));
 	} else if ((rest = after(line, "spoof"))) {

@@ -4,6 +4,9 @@
  *   served DIRECTORY FILE     mount DIRECTORY; DIRECTORY/program is root's and has FILE's bytes
  *   kill -USR1                answer nothing any more
  *
+ * What is opened with O_SYNC has no pages in common with other openings, and nothing that is
+ * written is ever taken: who has the kernel give such pages up waits for ever.
+ *
  * Build: gcc -O2 -static -Wall -Wextra -Werror -o served served.c
  * Protocol: linux/fuse.h.
  */
@@ -59,6 +62,7 @@ static void serve(const struct fuse_in_header *request, const char *body)
 	struct fuse_open_out opened = {0};
 	struct fuse_statfs_out space = {.st = {.bsize = 4096, .namelen = 255}};
 	const struct fuse_read_in *wanted = (const struct fuse_read_in *)body;
+	const struct fuse_open_in *how = (const struct fuse_open_in *)body;
 	switch (request->opcode) {
 	case FUSE_INIT:
 		answer(request, 0, &init, sizeof init);
@@ -72,6 +76,11 @@ static void serve(const struct fuse_in_header *request, const char *body)
 		answer(request, 0, &found, sizeof found);
 		break;
 	case FUSE_OPEN:
+		opened.open_flags = (how->flags & O_SYNC) == O_SYNC ? FOPEN_DIRECT_IO : 0;
+		answer(request, 0, &opened, sizeof opened);
+		break;
+	case FUSE_WRITE:
+		break;
 	case FUSE_OPENDIR:
 		answer(request, 0, &opened, sizeof opened);
 		break;
