@@ -49,10 +49,16 @@ class Admission:
 
     @contextmanager
     def connection(self, uid: int) -> Iterator[None]:
-        """Count a connection for the time of the block."""
+        """Count a connection for the time of the block.
+
+        The fewer are free, the smaller a part of them is one user's: it takes more than a hundred
+        users to have all of 4096.
+        """
         user = self._user(uid)
         limits = self._limits
-        if user.connections >= limits.user_connections or self._connections >= limits.connections:
+        free = limits.connections - self._connections
+        share = max(free * free // limits.connections, 1) if free else 0
+        if user.connections >= min(limits.user_connections, share):
             raise refuse(Local.TOO_MANY, f"connections of uid {uid}")
         user.connections += 1
         self._connections += 1

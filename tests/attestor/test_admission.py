@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_connections_of_all_users(clock: Clock) -> None:
         with pytest.raises(Refused) as error, door.connection(3):
             pass
         assert is_too_many(error)
+
+
+@pytest.mark.attack(number=131, attacker="an ordinary user", asset="others' turn")
+def test_a_few_users_cannot_have_all_connections(clock: Clock) -> None:
+    door = admission(clock, connections=4096, user_connections=1024)
+    with ExitStack() as held:
+        for uid in range(100):
+            while True:
+                try:
+                    held.enter_context(door.connection(uid))
+                except Refused:
+                    break
+        for uid in range(100, 110):
+            held.enter_context(door.connection(uid))
 
 
 def test_requests_of_one_user_at_a_time(clock: Clock) -> None:
