@@ -108,7 +108,7 @@ def test_two_separators_name_the_same_parameter_as_one(other: str) -> None:
 # Canaries
 
 
-@pytest.mark.attack(number=46, attacker=SIBLING, asset=SERVICE, level="S")
+@pytest.mark.attack(number=46, attacker=SIBLING, asset=SERVICE, outcome="survived")
 def test_one_uid_does_not_use_up_the_canaries_of_a_boot() -> None:
     """Each file system that a user mounts in a namespace of his own is another place."""
     held: tuple[Canary, ...] = ()
@@ -125,7 +125,7 @@ def test_one_uid_does_not_use_up_the_canaries_of_a_boot() -> None:
 
 
 @pytest.mark.parametrize("verb", [revoke_token, report_misuse])
-@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
+@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, outcome="survived")
 def test_who_is_not_known_waits_for_no_place_among_those_who_write(
     verifier: RunningVerifier, verb: Callable[..., object]
 ) -> None:
@@ -138,7 +138,7 @@ def test_who_is_not_known_waits_for_no_place_among_those_who_write(
 
 
 @pytest.mark.parametrize("verb", ["wanted", "challenge", "gone"])
-@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
+@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, outcome="survived")
 def test_who_is_no_node_waits_for_no_place_among_those_who_write(
     verifier: RunningVerifier, verb: str
 ) -> None:
@@ -156,7 +156,7 @@ def test_who_is_no_node_waits_for_no_place_among_those_who_write(
     assert refused.value.findings[0].reason == Reason.NODE_UNKNOWN
 
 
-@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, level="S")
+@pytest.mark.attack(number=106, attacker=STRANGER, asset=SERVICE, outcome="survived")
 def test_listeners_that_come_at_once_are_counted_before_they_are_let_in(
     verifier: RunningVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
