@@ -7,6 +7,7 @@ whatever a test has root execute or map is known, or the node is refused until i
 
 import hashlib
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -158,6 +159,8 @@ class Machine:
     kernel: str
     is_sealed: bool = False
     """Its programs are on its disk from the start, and nothing else gets there."""
+    is_measured: bool = False
+    """It boots through firmware, and a boot policy holds."""
 
     @classmethod
     @contextmanager
@@ -199,7 +202,7 @@ class Machine:
             sealed=programs.on_disk if is_sealed else None,
         )
         with set_up(setting) as world:
-            machine = cls(world, programs, kernel, is_sealed)
+            machine = cls(world, programs, kernel, is_sealed, is_measured)
             machine._configure()
             yield machine
 
@@ -243,6 +246,16 @@ class Machine:
         for path, content in {} if self.is_sealed else programs.on_disk.items():
             self.put(path, content)
         self.put(INJECTED, programs.injected, owner=USER)
+
+    @property
+    def series(self) -> tuple[int, ...]:
+        """The first two numbers of its kernel's version."""
+        return tuple(int(number) for number in re.findall(r"\d+", self.kernel)[:2])
+
+    @property
+    def lowest_level(self) -> str:
+        """The level of a process of which nothing is known but its own evidence."""
+        return "L1" if self.is_measured else "lab"
 
     @property
     def modules(self) -> tuple[tuple[str, bytes], ...]:

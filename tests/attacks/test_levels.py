@@ -46,7 +46,7 @@ def stricter(machine: Machine, name: str, *changes: tuple[str, str]) -> str:
 
 def attached_level(machine: Machine) -> str:
     """Return what an attached process reaches on this kernel."""
-    return "L1" if machine.kernel == "6.1" else "L2"
+    return "L1" if machine.series == (6, 1) else "L2"
 
 
 def minimum(level: str) -> tuple[str, str]:
