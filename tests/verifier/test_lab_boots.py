@@ -16,7 +16,7 @@ SHA256 = 0x000B
 
 
 def test_there_are_some() -> None:
-    assert BOOTS == ["uki-6.1", "uki-6.12"]
+    assert BOOTS == ["uki-6.1", "uki-6.12", "uki-7.3"]
 
 
 @pytest.fixture(params=BOOTS)
