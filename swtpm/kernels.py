@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from swtpm.packages import RELEASED, Apt, extract
-from swtpm.programs import BUILD, Failed, say
+from swtpm.programs import BUILD, Failed, alone, say
 
 DEFAULT = "6.12"
 NAMES = (DEFAULT, "6.1")
@@ -181,7 +181,8 @@ def _lists(build: Path, *, is_refreshed: bool) -> Apt:
     if not is_refreshed and (root / "apt.conf").exists():
         return Apt(root)
     say("package lists of every suite on the mirror (60 MB the first time)")
-    return Apt.of_every_suite(root)
+    with alone(root):
+        return Apt.of_every_suite(root)
 
 
 def _read_offers(apt: Apt) -> Iterator[Offer]:
