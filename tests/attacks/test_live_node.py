@@ -31,7 +31,7 @@ CREDENTIAL = "the credential"
 
 KNOWN_LIBRARY = "/usr/lib/x86_64-linux-gnu/libz.so.1"
 """Known, and not allowed for the workload."""
-KNOWN_MODULE, UNKNOWN_MODULE = "crc7", "ts_bm"
+KNOWN_MODULE, UNKNOWN_MODULE = "nlmon", "ts_bm"
 SIGNATURE_END = b"~Module signature appended~\n"
 SIGNATURE_INFO_BYTES = 12
 """Before that: struct module_signature, the signature's length its last 4 bytes, big endian
