@@ -61,6 +61,7 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
         raise reject(
             Reason.KERNEL_POLICY_LATE, f"record {loads[0]}", expected=expected, found=found
         )
+    own = (index, *loads[:1])
     again = (
         Finding(
             reason=Reason.KERNEL_POLICY_AGAIN,
@@ -69,14 +70,14 @@ def verify_kernel_policy(boot: JudgedBoot, *, policy: Policy) -> RuledList:
             found=f"{one.algorithm}:{one.digest.hex()}",
         )
         for later, one in enumerate(measured[index + 1 :], index + 1)
-        if later != next(iter(loads), None)
+        if later not in own
         and (later in loads or _is_known(one, policy) or _is_namesake(one, measured[index]))
     )
     if findings := tuple(islice(again, MOST_EXAMPLES)):
         raise Rejected(findings)
-    for shown in loads:
+    for shown in own[1:]:
         _demand_rules(shown, measured[shown], loaded=measured[index], policy=policy)
-    return RuledList(boot=boot, own=frozenset((index, *loads)))
+    return RuledList(boot=boot, own=frozenset(own))
 
 
 def _demand_rules(index: int, shown: Measured, *, loaded: Measured, policy: Policy) -> None:
