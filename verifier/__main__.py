@@ -10,13 +10,16 @@ from pathlib import Path
 
 from evidence import Malformed
 from verifier import client
-from verifier.commands import MISUSED, NO, UNKNOWN, Commands, Run, print_refusal
+from verifier.commands import MISUSED, NO, UNKNOWN, Commands, Run, print_misuse, print_refusal
 from verifier.config import DEFAULT_PATH, Misconfigured
 from verifier.file_commands import add_files, add_judging, add_makers
 from verifier.ledger import findings_json
 from verifier.operator_commands import add_grants, add_nodes, add_policy, add_records, add_status
 from verifier.reasons import Rejected, printable
 from verifier.server_commands import add_server
+
+NO_SUCH_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""The disk has told all that there is to know: another name should have been given."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,14 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     except client.Refused as refused:
         print_refusal(refused.verdict, is_json=arguments.json)
         return MISUSED if refused.is_malformed else NO
-    except (Malformed, Misconfigured) as error:
-        print(f"verifier: {printable(str(error))}", file=sys.stderr)
-        return MISUSED
+    except (Malformed, Misconfigured, *NO_SUCH_FILE) as error:
+        return print_misuse(_why(error), is_json=arguments.json)
     except BrokenPipeError:
         return UNKNOWN
     except (OSError, client.Unreachable) as error:
         print(f"verifier: {error}", file=sys.stderr)
         return UNKNOWN
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return printable(f"{error.filename}: {error.strerror}; is that its name?")
+    return printable(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

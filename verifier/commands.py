@@ -51,6 +51,15 @@ def print_refusal(verdict: dict[str, Any], *, is_json: bool = False) -> int:
     return NO
 
 
+def print_misuse(why: str, *, is_json: bool) -> int:
+    """Say that something is malformed or misused: on standard error, and in JSON as a verdict."""
+    if is_json:
+        finding = {"reason": "malformed", "detail": why}
+        print(json.dumps({"verdict": "malformed", "findings": [finding]}, indent=2))
+    print(f"verifier: {why}", file=sys.stderr)
+    return MISUSED
+
+
 def tell(arguments: Arguments, answer: Any, *columns: str) -> int:  # noqa: ANN401 - JSON
     """Print an answer: JSON where that was asked for, else the columns of each row."""
     if arguments.json:

@@ -28,6 +28,7 @@ from tests.attacks.machine import (
     workload,
 )
 from tests.attestor.puppets import build, reasons
+from tests.lateness import again_if_late, demand_within
 from tests.open_doors import Door, trusting
 from tests.relying_party import REVOKED, VALID, Party
 from verifier.ledger import Cause
@@ -35,7 +36,7 @@ from verifier.policy import ReferenceSet
 from verifier.posture import DEMANDS
 from verifier.reference import encode_reference
 
-pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.swtpm, pytest.mark.timeout(600), again_if_late]
 
 PROCESS, SIBLING, AGENT = (
     "the process itself", "a sibling process", "another program of the same user",
@@ -183,6 +184,7 @@ def test_118_a_kernel_that_is_tainted_later(scene: Scene, puppet: MachinePuppet)
 @pytest.mark.attack(number=118, attacker="another node", asset=IDENTITY)
 def test_118_the_label_of_its_node(scene: Scene, puppet: MachinePuppet) -> None:
     """Refused without it; granted with it; revoked at once when it is taken away."""
+    scene.world.operator("node", "label", NODE, "zone=", "rack=")
     id_ = scene.put("labelled", 'nodes = { zone = "eu-1" }')
     answer = why(puppet.obtain(SOCKET, id_))
     assert answer["reason"] == "process.node-labels-not-the-workloads"
@@ -193,8 +195,9 @@ def test_118_the_label_of_its_node(scene: Scene, puppet: MachinePuppet) -> None:
     assert scene.check(proof_of(puppet), labels=("zone=eu-1",)) == []
     assert scene.check(proof_of(puppet), labels=("zone=eu-2",)) == ["token.label-missing"]
     scene.world.operator("node", "label", NODE, "zone=eu-2", "rack=", "--reason", "moved")
-    assert scene.seconds_until_revoked(token) <= AT_ONCE_SECONDS
+    waited = scene.seconds_until_revoked(token)
     assert scene.cause(token) == Cause.LABELS_CHANGED
+    demand_within(AT_ONCE_SECONDS, waited)
     assert scene.rows("node.labelled")[-1]["reason"] == "moved"
 
 
@@ -247,8 +250,9 @@ def test_118_a_window_that_opens_and_closes(scene: Scene, puppet: MachinePuppet)
     assert scene.check(proof_of(puppet)) == []
     assert scene.party.state(token) == VALID
     time.sleep(max(0.0, (closes - datetime.now(UTC)).total_seconds()))
-    assert scene.seconds_until_revoked(token) <= SWEEP_SECONDS
+    waited = scene.seconds_until_revoked(token)
     assert scene.cause(token) == Cause.WINDOW_CLOSED
+    demand_within(SWEEP_SECONDS, waited)
     assert reasons(puppet.prove(AUDIENCE))
     assert why(puppet.obtain(SOCKET, id_))["reason"] == "use.outside-window"
 
@@ -269,10 +273,11 @@ def test_118_a_grant_that_opens_and_closes(scene: Scene, puppet: MachinePuppet) 
     assert (claims.grant, claims.scopes) == (waiting["grant"], ("close-year",))
     assert scene.check(proof_of(puppet), scopes=("close-year",)) == []
     operate("grant", "close", waiting["grant"], "--reason", "done")
-    assert scene.seconds_until_revoked(token) <= AT_ONCE_SECONDS
+    waited = scene.seconds_until_revoked(token)
     assert scene.cause(token) == Cause.GRANT_CLOSED
+    demand_within(AT_ONCE_SECONDS, waited)
     until_refused(lambda: puppet.prove(AUDIENCE), "process.key-not-accepted-earlier")
-    assert [one["reason"] for one in scene.rows("grant.approved")] == ["ticket 7"]
+    assert scene.rows("grant.approved")[-1]["reason"] == "ticket 7"
     assert scene.rows("grant.closed")[-1]["reason"] == "done"
 
     assert why(puppet.obtain(SOCKET, id_))["reason"] == "use.grant-missing"
@@ -281,8 +286,9 @@ def test_118_a_grant_that_opens_and_closes(scene: Scene, puppet: MachinePuppet) 
     token = granted(puppet.obtain(SOCKET, id_)).token
     expires = wit.read_unverified(token).expires
     time.sleep(max(0.0, (expires - datetime.now(UTC)).total_seconds()))
-    assert scene.seconds_until_revoked(token) <= SWEEP_SECONDS
+    waited = scene.seconds_until_revoked(token)
     assert scene.cause(token) == Cause.GRANT_EXPIRED
+    demand_within(SWEEP_SECONDS, waited)
     assert why(puppet.obtain(SOCKET, id_))["reason"] == "use.grant-missing"
 
 

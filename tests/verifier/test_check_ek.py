@@ -20,7 +20,7 @@ from tests.shared_vectors import VECTORS, needs_vectors
 from verifier.__main__ import main
 from verifier.certificates import read_folder
 from verifier.check_ek import read_manufacturer_roots
-from verifier.commands import MISUSED, NO, UNKNOWN, YES
+from verifier.commands import MISUSED, NO, YES
 from verifier.enrolment import ek_hash
 
 ROOT = found("root")
@@ -362,7 +362,7 @@ def test_no_roots_refuse(ask: Ask, home: Path) -> None:
 def test_a_directory_that_is_not_there(home: Path) -> None:
     (home / "roots/root.der").unlink()
     (home / "roots").rmdir()
-    assert main(["check-ek", *map(str, options(home))]) == UNKNOWN
+    assert main(["check-ek", *map(str, options(home))]) == MISUSED
 
 
 @pytest.mark.parametrize("time", ["2019-12-31", "2019-12-31T23:59:59Z", "2019-12-31T23:59:59"])

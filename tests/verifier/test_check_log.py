@@ -270,8 +270,7 @@ def test_a_name_that_writes_a_line_breaks_its_own_record() -> None:
 
 def run(capsys: Out, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
     status = main(["check-log", *map(str, arguments), "--json"])
-    out = capsys.readouterr().out
-    return status, json.loads(out) if out else {}
+    return status, json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -300,7 +299,10 @@ def test_exit_1_where_a_hash_does_not_match(log: Path, capsys: Out) -> None:
 
 def test_exit_2_where_there_is_no_list(log: Path, capsys: Out) -> None:
     log.write_bytes(b"no list")
-    assert run(capsys, log) == (MISUSED, {})
+    status, answer = run(capsys, log)
+    assert (status, answer["verdict"]) == (MISUSED, "malformed")
+    assert [one["reason"] for one in answer["findings"]] == ["malformed"]
+    assert answer["findings"][0]["detail"].startswith(f"{log}: record 0: expected ")
     assert main(["check-log", str(log)]) == MISUSED
     assert capsys.readouterr().err.startswith(f"verifier: {log}: record 0: expected ")
     with pytest.raises(SystemExit) as misused:
@@ -308,8 +310,17 @@ def test_exit_2_where_there_is_no_list(log: Path, capsys: Out) -> None:
     assert misused.value.code == MISUSED
 
 
-def test_exit_3_where_there_is_no_file(tmp_path: Path, capsys: Out) -> None:
-    assert run(capsys, tmp_path / "nothing") == (UNKNOWN, {})
+@pytest.mark.parametrize(("name", "why"), [("nothing", "No such file"), ("", "Is a directory")])
+def test_exit_2_where_there_is_no_file(tmp_path: Path, capsys: Out, name: str, why: str) -> None:
+    status, answer = run(capsys, tmp_path / name)
+    assert (status, answer["verdict"]) == (MISUSED, "malformed")
+    assert answer["findings"][0]["detail"].startswith(f"{tmp_path / name}: {why}")
+
+
+def test_exit_3_where_the_file_cannot_be_read(capsys: Out) -> None:
+    """A file of the kernel's that is there, and of which every read fails."""
+    assert main(["check-log", "/proc/self/mem"]) == UNKNOWN
+    assert capsys.readouterr().out == ""
 
 
 def test_the_files_name_says_the_algorithm(log: Path, capsys: Out) -> None:
@@ -364,7 +375,9 @@ def test_a_file_that_is_too_long_is_not_read(
     monkeypatch.setattr(file_tools, "MOST_LIST_BYTES", log.stat().st_size)
     assert run(capsys, log)[0] == YES
     monkeypatch.setattr(file_tools, "MOST_LIST_BYTES", log.stat().st_size - 1)
-    assert run(capsys, log) == (MISUSED, {})
+    status, answer = run(capsys, log)
+    assert status == MISUSED
+    assert "expected at most" in answer["findings"][0]["detail"]
 
 
 # Lists that others have published

@@ -8,7 +8,7 @@ import pytest
 from tests.simulated_node import make_ak
 from tests.verifier.quoted import LIST, Quoted, pem, quoted_list
 from verifier.__main__ import main
-from verifier.commands import MISUSED, NO, UNKNOWN, YES
+from verifier.commands import MISUSED, NO, YES
 from verifier.quote_files import QuoteFiles
 
 Out = pytest.CaptureFixture[str]
@@ -114,7 +114,7 @@ def test_command_reads_no_file_that_is_too_long(folder: Folder, capsys: Out, nam
 
 def test_command_without_a_file(folder: Folder) -> None:
     (folder.folder / "ak").unlink()
-    assert folder.run() == UNKNOWN
+    assert folder.run() == MISUSED
 
 
 def test_command_with_a_register_written_wrong(folder: Folder) -> None:

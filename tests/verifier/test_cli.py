@@ -345,7 +345,7 @@ def test_a_workload_that_is_none_is_refused(asking: list[str], tmp_path: Path, c
     assert "policy.invalid" in capsys.readouterr().out
     path.write_bytes(b"\xff")
     assert main(["workload", "put", str(path), *asking]) == MISUSED
-    assert main(["workload", "put", str(tmp_path / "none"), *asking]) == UNKNOWN
+    assert main(["workload", "put", str(tmp_path / "none"), *asking]) == MISUSED
 
 
 def test_no_command_prints_a_token(

@@ -33,7 +33,7 @@ from evidence.event_log import (
 from tests.evidence.shapes import flips
 from tests.shared_vectors import VECTORS, expected, names, needs_vectors
 from verifier.__main__ import main
-from verifier.commands import MISUSED, NO, UNKNOWN, YES
+from verifier.commands import MISUSED, NO, YES
 from verifier.event_log import GLOBAL_VARIABLE, HASHES, JudgedLog, judge_event_log
 from verifier.reasons import Reason
 
@@ -442,9 +442,11 @@ def test_check_eventlog_of_no_log(tmp_path: Path, capsys: Out) -> None:
         path.write_bytes(junk)
         assert main(["check-eventlog", str(path), "--json"]) == MISUSED
         captured = capsys.readouterr()
-        assert captured.out == ""
+        answer = json.loads(captured.out)
+        assert answer["verdict"] == "malformed"
+        assert answer["findings"][0]["detail"].startswith(f"{path}: expected ")
         assert captured.err.startswith(f"verifier: {path}: expected ")
-    assert main(["check-eventlog", str(tmp_path / "nowhere")]) == UNKNOWN
+    assert main(["check-eventlog", str(tmp_path / "nowhere")]) == MISUSED
     assert capsys.readouterr().out == ""
 
 
@@ -459,7 +461,7 @@ SECURE_BOOT = {"01": True, "00": False, "": False, None: None}
 def check(capsys: Out) -> Callable[[str], tuple[int, Any]]:
     def run(name: str) -> tuple[int, Any]:
         status = main(["check-eventlog", str(VECTORS / name), "--json"])
-        return status, json.loads(capsys.readouterr().out or "null")
+        return status, json.loads(capsys.readouterr().out)
 
     return run
 
@@ -469,7 +471,7 @@ def test_a_real_log(name: str, check: Callable[[str], tuple[int, Any]]) -> None:
     row = expected("eventlogs")[name]
     status, answer = check(name)
     if "verdict" in row:
-        assert (status, answer) == (MISUSED, None)
+        assert (status, answer["verdict"]) == (MISUSED, "malformed")
         return
     assert status == (NO if name == NOTHING_MEASURED else YES)
     assert answer["events"] == row["events"]

@@ -171,6 +171,6 @@ def test_a_file_that_is_no_case(
     path.write_bytes(junk)
     assert main([command, str(path), "--json"]) == MISUSED
     captured = capsys.readouterr()
-    assert captured.out == ""
+    assert json.loads(captured.out)["verdict"] == "malformed"
     assert captured.err.startswith(f"verifier: {path}: ")
     assert "is this what `verifier ledger evidence` wrote?" in captured.err

@@ -27,6 +27,7 @@ from verifier.ledger import Cause, Kind
 from verifier.operations.answers import Unfit
 from verifier.operations.documents import kernel_policy_name
 from verifier.reference import encode_reference
+from verifier.service import Service
 from verifier.store import LIST_ENTRIES
 
 SOME = "00" * 32
@@ -299,6 +300,46 @@ def test_silence_counts_only_while_the_verifier_is_there(
     assert verifier.statuses() == {jti: Cause.LATE}
     verifier.watch(2)
     assert verifier.statuses() == {jti: Cause.TOO_OLD}
+
+
+def test_a_busy_verifier_is_no_way_to_be_silent_for_ever(
+    verifier: RunningVerifier, player: Player, process: SimulatedProcess
+) -> None:
+    """What it was away for is added to the node's time, and no more: 90 s and 300 s are counted."""
+    token_of(player, process)
+
+    def is_there_for(*spans: int) -> set[str]:
+        for seconds in spans:
+            verifier.wait(31)
+            verifier.sweeper.sweep()
+            verifier.watch(seconds)
+        return set(verifier.statuses().values())
+
+    assert is_there_for(30, 30, 30) == {"valid"}
+    assert is_there_for(1) == {Cause.LATE}
+    assert is_there_for(*[20] * 10, 9) == {Cause.LATE}
+    assert is_there_for(1) == {Cause.TOO_OLD}
+
+
+def test_sweeps_that_fail_are_one_absence(
+    verifier: RunningVerifier,
+    player: Player,
+    process: SimulatedProcess,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database is away for 60 s, and every second of them a sweep comes to no end."""
+    token_of(player, process)
+    verifier.watch(50)
+    with monkeypatch.context() as patched:
+        patched.setattr(Service, "reading", lambda _: 1 / 0)
+        for _ in range(60):
+            with pytest.raises(ZeroDivisionError):
+                verifier.watch(1)
+    verifier.watch(1)
+    verifier.watch(40)
+    assert set(verifier.statuses().values()) == {"valid"}
+    verifier.watch(1)
+    assert set(verifier.statuses().values()) == {Cause.LATE}
 
 
 def test_intervals_of_two_seconds(tmp_path: Path) -> None:
