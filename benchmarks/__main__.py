@@ -1,24 +1,31 @@
 """`make bench`: what it costs to refuse next to accepting, and to read next to hashing.
 
+And to look at a process again next to hashing its files, and to watch 200 of them next to a core.
 Every figure stands next to a baseline of the same run; seconds are CPU seconds.
 """
 
 import argparse
+import os
 import sys
 
 from benchmarks import reading, refusing
+from benchmarks.looking import show_looking
 from benchmarks.timing import Figure, measure
+from benchmarks.watching import show_watching
 
 MARGIN = 1.10
 """A refusal may take this much of an acceptance: what is above 1 is noise."""
 SIZES = (1_000,)
 FULL_SIZES = (*SIZES, 10_000, 100_000)
+TOPICS = ("refusing", "reading", "looking", "watching")
+ROOTS = {"looking", "watching"}
+"""They look at processes of other users."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmarks; return 1 if refusing took longer than accepting anywhere."""
+    """Run the benchmarks; return 1 if something is dearer than it may be."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="refusing or reading, or both")
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
     parser.add_argument(
         "--full",
         action="store_true",
@@ -26,15 +33,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
-    topics = arguments.topics or ["refusing", "reading"]
-    if unknown := set(topics) - {"refusing", "reading"}:
+    topics = arguments.topics or TOPICS
+    if unknown := set(topics) - set(TOPICS):
         parser.error(f"no topic {', '.join(sorted(unknown))}")
+    if os.geteuid() != 0 and ROOTS.intersection(topics):
+        parser.error("looking and watching need root; without: make bench ARGS='refusing reading'")
     sizes = FULL_SIZES if arguments.full else SIZES
     dear = 0
     if "refusing" in topics:
         dear = show_refusing(sizes, arguments.rounds)
     if "reading" in topics:
         show_reading(sizes, arguments.rounds)
+    if "looking" in topics:
+        dear += show_looking(arguments.rounds)
+    if "watching" in topics:
+        dear += show_watching()
     return 1 if dear else 0
 
 

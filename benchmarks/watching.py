@@ -1,16 +1,11 @@
 """What watching costs a node: an attestor with 200 processes, at the interval of 30 s.
 
-python -m benchmarks.watching [--processes N] [--intervals N]
-
 Real daemon, real processes of several mapped files, a software TPM (not counted), a real verifier
-(neither). Needs root, as the attestor's looks at other users' processes do here. Exit 1 where it
-takes more than MOST_PERCENT of a core.
+(neither). Needs root, as the attestor's looks at other users' processes do here.
 """
 
-import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,12 +29,9 @@ KNOWN = ("/usr/bin/openssl", "/usr/bin/python3")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure, print, and say whether it is little enough."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.watching", description=__doc__)
-    parser.add_argument("--processes", type=int, default=PROCESSES)
-    parser.add_argument("--intervals", type=int, default=INTERVALS)
-    arguments = parser.parse_args(argv)
+def show_watching() -> int:
+    """Print the share of a core; return whether it is too much."""
+    print(f"\nwatching {PROCESSES} processes, next to a core's time (some minutes):", flush=True)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         manufacturer = Manufacturer.at(directory / "manufacturer")
@@ -54,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
                 most_user_waiting=4 * AT_ONCE,
             )
         )
-        files = _start(world, arguments.processes, stack)
-        print(f"{arguments.processes} processes of {files} mapped files each", flush=True)
-        percent = _measure(world, arguments.intervals)
-    print(f"{percent:.2f} % of a core; at most {MOST_PERCENT} %")
-    return 1 if percent > MOST_PERCENT else 0
+        files = _start(world, PROCESSES, stack)
+        percent = _measure(world, INTERVALS)
+    most = MOST_PERCENT / 100
+    print(f"  {percent / 100:7.4f}  {files} mapped files each; at most {most:.2f} is allowed")
+    return int(percent > MOST_PERCENT)
 
 
 def _build(target: Path) -> Path:
@@ -94,8 +86,8 @@ def _measure(world: World, intervals: int) -> float:
         shares[pid] = shares.get(pid, 0) + seconds
     taken = time.monotonic() - started
     rounds = world.status()["rounds"] - before["rounds"]
-    print(f"{taken:.0f} s, {rounds} rounds; CPU seconds of each of its processes:")
-    print("  " + ", ".join(f"{seconds:.2f}" for seconds in shares.values()))
+    each = ", ".join(f"{seconds:.2f}" for seconds in shares.values())
+    print(f"  {rounds} rounds in {taken:.0f} s; CPU seconds of each of its processes: {each}")
     return 100 * sum(shares.values()) / taken
 
 
@@ -107,7 +99,3 @@ def _cpu_seconds(pid: int) -> dict[int, float]:
         for child in (task / "children").read_text().split():
             found |= _cpu_seconds(int(child))
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())
