@@ -59,14 +59,18 @@ def _tell(value: object, text: str, arguments: argparse.Namespace) -> None:
     print(json.dumps(value, indent=2) if arguments.json else text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="attestor", description=__doc__, epilog=EXIT)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+Command = Callable[[argparse.Namespace], int]
 
-    def add(
-        name: str, help_: str, command: Callable[[argparse.Namespace], int]
-    ) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=help_, description=f"{help_}.", epilog=EXIT)
+
+class Commands:
+    """Subcommands, with the flags that mean the same everywhere."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(self, name: str, help_: str, command: Command) -> argparse.ArgumentParser:
+        """Add one."""
+        one = self._commands.add_parser(name, help=help_, description=f"{help_}.", epilog=EXIT)
         one.add_argument(
             "--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}"
         )
@@ -75,10 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         return one
 
-    def add_asking(
-        name: str, help_: str, command: Callable[[argparse.Namespace], int]
-    ) -> argparse.ArgumentParser:
-        one = add(name, help_, command)
+    def add_asking(self, name: str, help_: str, command: Command) -> argparse.ArgumentParser:
+        """Add one that asks the attestor that runs."""
+        one = self.add(name, help_, partial(_asking, command))
         one.add_argument(
             "--socket",
             type=Path,
@@ -86,10 +89,26 @@ def _parser() -> argparse.ArgumentParser:
         )
         return one
 
-    add("check-node", "Say, link by link, what this machine could prove now", _check_node)
-    add("ek", "Print the hash of the endorsement key, for an inventory", _ek)
-    add("enrol", "Introduce this TPM to the verifier", partial(_asking, _enrol))
-    serving = add("serve", "Be the attestor of this node; enrols by itself", _serve)
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attestor", description=__doc__, epilog=EXIT)
+    commands = Commands(parser)
+    commands.add("check-node", "Say, link by link, what this machine could prove now", _check_node)
+    commands.add("ek", "Print the hash of the endorsement key, for an inventory", _ek)
+    commands.add("enrol", "Introduce this TPM to the verifier", partial(_asking, _enrol))
+    _add_serve(commands)
+    commands.add_asking("restart", "Have the attestor that runs hand over to a new one", _restart)
+    _add_run(commands)
+    commands.add_asking("status", "Say what the attestor that runs is doing", _status)
+    commands.add("check-config", "Say whether the configuration can be used", _check_config)
+    commands.add(
+        "sample-config", "Print a configuration with every option and its default", _sample
+    )
+    return parser
+
+
+def _add_serve(commands: Commands) -> None:
+    serving = commands.add("serve", "Be the attestor of this node; enrols by itself", _serve)
     serving.add_argument(
         "--second-start",
         action="store_true",
@@ -102,12 +121,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="descriptor of the attestor that hands over",
     )
-    add_asking(
-        "restart", "Have the attestor that runs hand over to a new one", partial(_asking, _restart)
-    )
-    running = add_asking(
-        "run", "Launch a program, tied to the attestor that runs", partial(_asking, _run)
-    )
+
+
+def _add_run(commands: Commands) -> None:
+    running = commands.add_asking("run", "Launch a program, tied to the attestor that runs", _run)
     running.add_argument("--user", default="", help="for root: run it as this user")
     running.add_argument(
         "--interpreter",
@@ -136,10 +153,6 @@ def _parser() -> argparse.ArgumentParser:
         " given it to us",
     )
     running.add_argument("argv", nargs="+", metavar="PROGRAM", help="-- PROGRAM ARGUMENTS...")
-    add_asking("status", "Say what the attestor that runs is doing", partial(_asking, _status))
-    add("check-config", "Say whether the configuration can be used", _check_config)
-    add("sample-config", "Print a configuration with every option and its default", _sample)
-    return parser
 
 
 def _check_node(arguments: argparse.Namespace) -> int:

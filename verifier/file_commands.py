@@ -24,6 +24,10 @@ from verifier.commands import (
 if TYPE_CHECKING:
     from verifier.case_tools import Rejudged
 
+LIST_HELP = "a copy of binary_runtime_measurements"
+BOOT_LOG_HELP = "binary_bios_measurements, or a copy of it"
+LOG_HASH_HELP = "of its template hashes; default: by name, or sha1"
+
 
 def add_makers(references: Commands, boot_policies: Commands) -> None:
     """Add `make` to the commands of two kinds of documents."""
@@ -63,17 +67,28 @@ def add_judging(commands: Commands) -> None:
 
 def add_files(commands: Commands) -> None:
     """Add the tools for logs, quotes and certificates."""
+    _add_check_event_log(commands)
+    _add_check_log(commands)
+    _add_check_quote(commands)
+    _add_check_ek(commands)
+
+
+def _add_check_event_log(commands: Commands) -> None:
     events = commands.add("check-eventlog", _check_event_log, "replay a boot event log")
-    events.add_argument("log", type=Path, help="binary_bios_measurements, or a copy of it")
+    events.add_argument("log", type=Path, help=BOOT_LOG_HELP)
     events.add_argument(
         "--policy", type=Path, metavar="FILE", help="a boot policy that the boot has to fit"
     )
+
+
+def _add_check_log(commands: Commands) -> None:
     check = commands.add("check-log", _check_log, "say what a measurement list in a file says")
-    check.add_argument("log", type=Path, help="a copy of binary_runtime_measurements")
-    check.add_argument(
-        "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
-    )
+    check.add_argument("log", type=Path, help=LIST_HELP)
+    check.add_argument("--log-hash", choices=LIST_HASHES, help=LOG_HASH_HELP)
     check.add_argument("--ascii", action="store_true", help="a copy of ascii_runtime_measurements")
+
+
+def _add_check_quote(commands: Commands) -> None:
     quote = commands.add("check-quote", _check_quote, "say whether a quote in files is genuine")
     paths = {
         "--message": "TPMS_ATTEST, as tpm2_quote -m writes it",
@@ -90,31 +105,24 @@ def add_files(commands: Commands) -> None:
         metavar="BANK:N=HEX",
         help="a register's value, as sha256:7=5602...; can be repeated",
     )
-    quote.add_argument(
-        "--ima-log", type=Path, metavar="FILE", help="a copy of binary_runtime_measurements"
-    )
-    quote.add_argument(
-        "--log-hash", choices=LIST_HASHES, help="of its template hashes; default: by name, or sha1"
-    )
-    quote.add_argument(
-        "--event-log", type=Path, metavar="FILE", help="binary_bios_measurements, or a copy of it"
-    )
+    quote.add_argument("--ima-log", type=Path, metavar="FILE", help=LIST_HELP)
+    quote.add_argument("--log-hash", choices=LIST_HASHES, help=LOG_HASH_HELP)
+    quote.add_argument("--event-log", type=Path, metavar="FILE", help=BOOT_LOG_HELP)
     quote.add_argument(
         "--policy", type=Path, metavar="FILE", help="TOML: version = 1, reject = [reasons]"
     )
-    quote.add_argument(
-        "--ak-attributes-unchecked",
-        action="store_true",
-        help="take a key as PEM, which does not say what it may sign",
-    )
-    quote.add_argument(
-        "--allow-sha1", action="store_true", help="take signatures by SHA-1, and that bank alone"
-    )
-    quote.add_argument(
-        "--padded-sha1",
-        action="store_true",
-        help="take larger banks that were extended with SHA-1 and zeros, as before Linux 5.8",
-    )
+    tolerated = {
+        "--ak-attributes-unchecked": "take a key as PEM, which does not say what it may sign",
+        "--allow-sha1": "take signatures by SHA-1, and that bank alone",
+        "--padded-sha1": (
+            "take larger banks that were extended with SHA-1 and zeros, as before Linux 5.8"
+        ),
+    }
+    for name, help_ in tolerated.items():
+        quote.add_argument(name, action="store_true", help=help_)
+
+
+def _add_check_ek(commands: Commands) -> None:
     endorsed = commands.add("check-ek", _check_ek, "judge an endorsement key's certificate")
     endorsed.add_argument("certificate", type=Path, metavar="CERT", help="DER, PEM or NV content")
     endorsed.add_argument(
