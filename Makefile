@@ -60,7 +60,7 @@ test: setup
 # processes are played on the newest of each series too. Ends with a table of the kernels.
 # ARGS="--kernel newest", "--kernel 6.18 --ima-template ima-ng" for less.
 kernels: setup
-	$(PYTHON) -m pytest tests/kernels tests/attacks -m vm -v $(if $(ARGS),$(ARGS),--kernel all)
+	$(PYTHON) -m pytest tests/kernels tests/attacks -m vm -n 2 --dist loadscope -v $(if $(ARGS),$(ARGS),--kernel all)
 
 check: $(VENV)
 	.venv/bin/ruff check .
