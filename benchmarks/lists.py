@@ -13,7 +13,8 @@ from benchmarks.evidence import World
 from benchmarks.refusing import Group
 from evidence.file_signature import OVER_DIGEST, FileSignature
 from evidence.ima import SHA1_BYTES, Record, encode_values
-from tests.simulated_node import KERNEL_POLICY, make_record, private_key, record_of, sha256
+from tests.simulated_keys import private_key, sha256
+from tests.simulated_node import KERNEL_POLICY, make_record, record_of
 from verifier.check_log import check_log
 from verifier.crypto import file_keys
 from verifier.policy import FileKey, ReferenceSet, Signer

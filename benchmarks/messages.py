@@ -16,15 +16,9 @@ from evidence import Evidence, tpm
 from evidence.certificate import Certificate
 from evidence.messages import Enrol, SignedMessage
 from tests.credential import world as relying
-from tests.simulated_node import (
-    MANUFACTURER,
-    NOW,
-    SimulatedManufacturer,
-    SimulatedNode,
-    make_challenge,
-    private_key,
-    sha256,
-)
+from tests.simulated_keys import private_key, sha256
+from tests.simulated_node import NOW, SimulatedNode, make_challenge
+from tests.simulated_tpm import MANUFACTURER, SimulatedManufacturer
 from verifier.endorsement import Trust
 from verifier.enrolment import judge_enrolment
 from verifier.policy import ReferenceSet

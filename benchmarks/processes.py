@@ -10,7 +10,9 @@ from benchmarks.junk import broken
 from benchmarks.refusing import Group
 from evidence import Body
 from evidence.messages import KnownProcess, NewProcess
-from tests.simulated_node import POSTURE, ZERO, SimulatedProcess, text_of
+from tests.simulated_node import POSTURE
+from tests.simulated_process import SimulatedProcess, text_of
+from tests.simulated_tpm import ZERO
 from verifier import Accepted
 
 MOST_PROCESSES = 500

@@ -12,7 +12,8 @@ import pytest
 from tests.open_doors import open_doors
 from tests.relying_party import Party, register
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, SimulatedNode, SimulatedProcess
+from tests.simulated_node import AUDIENCE, SimulatedNode
+from tests.simulated_process import SimulatedProcess
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from evidence import der
 from evidence.certificate import Certificate
-from tests.simulated_node import FAR, NOW, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import NOW
+from tests.simulated_tpm import FAR
 from verifier.endorsement import Endorsement, Trust, verify_endorsement
 
 EK_USE = "2.23.133.8.1"

@@ -14,7 +14,9 @@ from typing import Any
 from attestor.tpm import ProcessKey, Tpm
 from evidence import tpm as structures
 from evidence.messages import INSTANCE_REGISTER, NewProcess
-from tests.simulated_node import BOOT_REGISTERS, SimulatedNode, SimulatedProcess, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import BOOT_REGISTERS, SimulatedNode
+from tests.simulated_process import SimulatedProcess
 
 
 class RealTpm:

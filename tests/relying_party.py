@@ -15,7 +15,8 @@ from credential import Keys, status, wit
 from credential.status import Status
 from tests.open_doors import Door
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import TRUST_DOMAIN, SimulatedProcess
+from tests.simulated_node import TRUST_DOMAIN
+from tests.simulated_process import SimulatedProcess
 
 VALID, REVOKED, SUSPENDED = "valid", "revoked", "suspended"
 DISAGREEING = "disagreeing"

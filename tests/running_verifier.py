@@ -18,15 +18,9 @@ import pytest
 from credential import Keys, grant, wit
 from evidence.messages import Challenge, Enrolled, Outcome, Result
 from tests.open_doors import Door, Indoors
-from tests.simulated_node import (
-    ISSUER,
-    KERNEL_POLICY,
-    MANUFACTURER,
-    NOW,
-    TRUST_DOMAIN,
-    SimulatedNode,
-    SimulatedProcess,
-)
+from tests.simulated_node import ISSUER, KERNEL_POLICY, NOW, TRUST_DOMAIN, SimulatedNode
+from tests.simulated_process import SimulatedProcess
+from tests.simulated_tpm import MANUFACTURER
 from verifier import Reason, Rejected
 from verifier.case import KERNEL_POLICY as KERNEL_POLICY_KIND
 from verifier.case import REFERENCE, WORKLOAD

@@ -5,7 +5,9 @@ from typing import Any
 
 from evidence.modules import Module, ModuleTree, digest_of
 from evidence.process import LAUNCHED
-from tests.simulated_node import EXT4, SYSTEM_FILES, SimulatedNode, SimulatedProcess, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SYSTEM_FILES, SimulatedNode
+from tests.simulated_process import EXT4, SimulatedProcess
 from verifier.policy import ReferenceSet
 
 PYTHON = "usr/bin/python3.11"

@@ -20,25 +20,18 @@ changes: a register, a record, a field of a look, the key that signs. No TPM, no
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from evidence import process_key, tpm
-from evidence.canary import CanaryReport, Place, digests
+from evidence.canary import CanaryReport, digests
 from evidence.event_log import ALG_SHA256, Event
 from evidence.ima import Record, encode_template
 from evidence.messages import (
     INSTANCE_REGISTER,
-    QUOTED_REGISTERS,
     Activation,
     ActivationAnswer,
     Body,
@@ -49,7 +42,6 @@ from evidence.messages import (
     Gone,
     GoneProcess,
     HandOver,
-    KnownProcess,
     NewProcess,
     SignedMessage,
     Wanted,
@@ -57,25 +49,23 @@ from evidence.messages import (
     quote_binding,
 )
 from evidence.posture import Posture, Presence
-from evidence.process import (
-    ANY_PURPOSE,
-    ATTACHED,
-    LAUNCHED,
-    NO_ORIGIN,
-    ConfigurationFile,
-    CoreRecord,
-    Look,
-    MappedFile,
-    Segment,
-    arguments_digest,
-    environment_digest,
-)
-from evidence.process import Mapping as MappedRange
+from evidence.process import ANY_PURPOSE, ATTACHED, LAUNCHED, NO_ORIGIN, CoreRecord, Look
 from tests.simulated_boot import COMMAND_LINE, boot_uki, log_of
+from tests.simulated_keys import AkKind, point_bytes, private_key, sha256, sign
+from tests.simulated_process import (
+    IDENTITY,
+    LAUNCH,
+    NO_LAUNCH,
+    PROGRAM,
+    PROGRAM_FILES,
+    SimulatedProcess,
+    mapped_file,
+    text_of,
+)
+from tests.simulated_tpm import MANUFACTURER, ZERO, SimulatedManufacturer, SimulatedTpm
 from verifier.boot_policy import encode_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
-from verifier.crypto import activation
-from verifier.node import Known, Node
+from verifier.node import Node
 from verifier.policy import Policy, ReferenceSet, build_policy
 from verifier.policy.kernel import KernelPolicy
 from verifier.reasons import ClockSeen
@@ -85,12 +75,8 @@ from verifier.workload import read_workload
 TRUST_DOMAIN = "example.org"
 ISSUER = "https://verifier.example.org"
 AUDIENCE = "https://ledger.example.org"
-IDENTITY = "spiffe://example.org/payments"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-FAR = datetime(2049, 1, 1, tzinfo=UTC)
-EXT4 = 0xEF53
 BOOT_REGISTERS = range(10)
-ZERO = bytes(32)
 
 KERNEL_POLICY = b"measure func=BPRM_CHECK\nmeasure func=MMAP_CHECK mask=MAY_EXEC\n"
 KERNEL_VERSION = b"6.12.9-cloud-amd64"
@@ -106,25 +92,7 @@ ATTESTOR_FILES: dict[str, bytes] = {
     "usr/lib/procseal/evidence/cbor.py": b"print('cbor')",
 }
 """Read by the attestor's uid: register 13."""
-PROGRAM = "bin/payments"
-PROGRAM_FILES: dict[str, bytes] = {PROGRAM: b"\x7fELF payments"}
-ARGUMENTS = (f"/{PROGRAM}", "--serve")
-ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC"}
-CONFIGURATION = ConfigurationFile(
-    path="/etc/payments/payments.toml", digest=hashlib.sha256(b"limit = 1").digest(), is_roots=True
-)
-NO_LAUNCH: dict[str, Any] = {"arguments": b"", "environment": b"", "configuration": ()}
-LAUNCH: dict[str, Any] = {
-    "arguments": arguments_digest(ARGUMENTS),
-    "environment": environment_digest(ENVIRONMENT),
-    "configuration": (CONFIGURATION,),
-}
-"""What the core record says of a launched process, unless a test says otherwise."""
 LIBC = "usr/lib/x86_64-linux-gnu/libc.so.6"
-
-
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def make_challenge(node: str, /, **changes: Any) -> Challenge:
@@ -140,334 +108,6 @@ def make_challenge(node: str, /, **changes: Any) -> Challenge:
         "canaries": (),
     }
     return Challenge(**(fields | changes))
-
-
-# Keys
-
-
-def private_key(seed: str) -> ec.EllipticCurvePrivateKey:
-    scalar = int.from_bytes(sha256(seed.encode())) >> 1
-    return ec.derive_private_key(scalar + 1, ec.SECP256R1())
-
-
-@cache
-def _rsa_key(seed: str, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return one RSA key per name and run: making one takes a while."""
-    assert seed
-    return rsa.generate_private_key(65537, bits)
-
-
-def _point(key: ec.EllipticCurvePrivateKey) -> tuple[bytes, bytes]:
-    numbers, size = key.public_key().public_numbers(), -(-key.curve.key_size // 8)
-    return numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big")
-
-
-def point_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the public half as an uncompressed point."""
-    return b"\x04" + b"".join(_point(key))
-
-
-def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> tuple[bytes, bytes]:
-    """Return r and s of 32 bytes each: the same for the same data."""
-    algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-    r, s = decode_dss_signature(key.sign(data, algorithm))
-    return r.to_bytes(32, "big"), s.to_bytes(32, "big")
-
-
-HASHES: dict[int, hashes.HashAlgorithm] = {
-    tpm.ALG_SHA1: hashes.SHA1(),
-    tpm.ALG_SHA256: hashes.SHA256(),
-    tpm.ALG_SHA384: hashes.SHA384(),
-    tpm.ALG_SHA512: hashes.SHA512(),
-}
-CURVES: dict[int, ec.EllipticCurve] = {
-    tpm.CURVE_P256: ec.SECP256R1(),
-    tpm.CURVE_P384: ec.SECP384R1(),
-    tpm.CURVE_P521: ec.SECP521R1(),
-}
-
-
-@dataclass(frozen=True)
-class AkKind:
-    """What an attestation key is, besides restricted."""
-
-    type: int = tpm.ALG_ECC
-    size: int = tpm.CURVE_P256
-    scheme: int = tpm.ALG_ECDSA
-    hash: int = tpm.ALG_SHA256
-    name_hash: int = tpm.ALG_SHA256
-    salt: Any = padding.PSS.DIGEST_LENGTH
-
-
-AK_KINDS = {
-    "P-256, ECDSA, SHA-256": AkKind(),
-    "P-256, ECDSA, SHA-384": AkKind(hash=tpm.ALG_SHA384),
-    "P-384, ECDSA, SHA-384": AkKind(
-        size=tpm.CURVE_P384, hash=tpm.ALG_SHA384, name_hash=tpm.ALG_SHA384
-    ),
-    "P-521, ECDSA, SHA-512": AkKind(size=tpm.CURVE_P521, hash=tpm.ALG_SHA512),
-    "RSA 2048, RSASSA, SHA-256": AkKind(tpm.ALG_RSA, 2048, tpm.ALG_RSASSA),
-    "RSA 2048, RSAPSS, SHA-256": AkKind(tpm.ALG_RSA, 2048, tpm.ALG_RSAPSS),
-    "RSA 2048, RSAPSS, long salt": AkKind(
-        tpm.ALG_RSA, 2048, tpm.ALG_RSAPSS, salt=padding.PSS.MAX_LENGTH
-    ),
-    "RSA 3072, RSASSA, SHA-384": AkKind(
-        tpm.ALG_RSA, 3072, tpm.ALG_RSASSA, tpm.ALG_SHA384, tpm.ALG_SHA512
-    ),
-    "RSA 4096, RSASSA, SHA-512": AkKind(tpm.ALG_RSA, 4096, tpm.ALG_RSASSA, tpm.ALG_SHA512),
-}
-"""Every kind of key that may sign evidence, more or less."""
-
-
-def make_ak(seed: str, kind: AkKind = AK_KINDS["P-256, ECDSA, SHA-256"]) -> tuple[Any, tpm.Public]:
-    """Return an attestation key and its public area."""
-    key: Any
-    if kind.type == tpm.ALG_RSA:
-        key = _rsa_key(f"{seed} ak", kind.size)
-        modulus = key.public_key().public_numbers().n
-        unique: tuple[bytes, ...] = (modulus.to_bytes(kind.size // 8, "big"),)
-    else:
-        scalar = int.from_bytes(sha256(f"{seed} ak".encode())) >> 1
-        key = ec.derive_private_key(scalar + 1, CURVES[kind.size])
-        unique = _point(key)
-    return key, tpm.Public(
-        type=kind.type,
-        name_hash=kind.name_hash,
-        attributes=0x50072,
-        policy=b"",
-        symmetric=tpm.NO_SCHEME,
-        scheme=tpm.Scheme(algorithm=kind.scheme, parameters=(kind.hash,)),
-        size=kind.size,
-        unique=unique,
-    )
-
-
-def make_signature(key: Any, kind: AkKind, data: bytes) -> bytes:
-    """Return the key's TPMT_SIGNATURE over any bytes: a restricted key would refuse some."""
-    hash_ = HASHES[kind.hash]
-    if kind.scheme == tpm.ALG_ECDSA:
-        algorithm = ec.ECDSA(hash_, deterministic_signing=True)
-        size = -(-key.curve.key_size // 8)
-        both = decode_dss_signature(key.sign(data, algorithm))
-        values = tuple(one.to_bytes(size, "big") for one in both)
-    elif kind.scheme == tpm.ALG_RSASSA:
-        values = (key.sign(data, padding.PKCS1v15(), hash_),)
-    else:
-        values = (key.sign(data, padding.PSS(padding.MGF1(hash_), kind.salt), hash_),)
-    return tpm.Signature(scheme=kind.scheme, hash=kind.hash, values=values).encode()
-
-
-EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
-
-
-def ecc_public(key: ec.EllipticCurvePrivateKey, **changes: Any) -> tpm.Public:
-    """Return the public area of a restricted signing key, or of what `changes` makes of it."""
-    fields: dict[str, Any] = {
-        "type": tpm.ALG_ECC,
-        "name_hash": tpm.ALG_SHA256,
-        "attributes": 0x50072,
-        "policy": b"",
-        "symmetric": tpm.NO_SCHEME,
-        "scheme": tpm.ECDSA_SHA256,
-        "size": tpm.CURVE_P256,
-        "unique": _point(key),
-    }
-    return tpm.Public(**(fields | changes))
-
-
-STORAGE: dict[str, Any] = {"symmetric": tpm.AES_128_CFB, "scheme": tpm.NO_SCHEME}
-EK: dict[str, Any] = {"attributes": 0x300B2, "policy": EK_POLICY, **STORAGE}
-
-
-# The manufacturer
-
-
-class SimulatedManufacturer:
-    """A CA that says of an EK that it is in one of its TPMs."""
-
-    def __init__(self, name: str = "Simulated TPMs") -> None:
-        self.key = private_key(f"manufacturer {name}")
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        builder = self._builder(self.name, self.key.public_key())
-        self.certificate = builder.add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        ).sign(self.key, hashes.SHA256())
-
-    def _builder(
-        self, subject: x509.Name, key: Any, end: datetime = FAR
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key)
-            .serial_number(0x5EA1)
-            .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-            .not_valid_after(end)
-        )
-
-    def root(self) -> bytes:
-        """Return the root certificate, DER."""
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    def certify(
-        self, key: Any, *, usage: str = "2.23.133.8.1", ca: bool = False, end: datetime = FAR
-    ) -> bytes:
-        """Return an EK certificate, DER, valid from 2020 on."""
-        oids = {"2.23.133.2.1": "id:53494D55", "2.23.133.2.2": "tpm", "2.23.133.2.3": "id:0001"}
-        attributes = [
-            x509.NameAttribute(x509.ObjectIdentifier(oid), text) for oid, text in oids.items()
-        ]
-        builder = (
-            self._builder(x509.Name([]), key, end)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage)]), critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DirectoryName(x509.Name(attributes))]),
-                critical=True,
-            )
-        )
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-MANUFACTURER = SimulatedManufacturer()
-
-
-# The TPM
-
-
-class SimulatedTpm:
-    """Keys, registers and a clock: what a TPM signs of them, and what it opens."""
-
-    def __init__(self, seed: str, *, ek: str = "ecc", ak: AkKind | None = None) -> None:
-        self.seed = seed
-        self.ak_kind = ak or AkKind()
-        self.ak_key, self.ak = make_ak(seed, self.ak_kind)
-        self.ek_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-        if ek == "rsa":
-            self.ek_key = _rsa_key(f"{seed} ek")
-            modulus = self.ek_key.public_key().public_numbers().n.to_bytes(256, "big")
-            self.ek = tpm.Public(
-                type=tpm.ALG_RSA, name_hash=tpm.ALG_SHA256, size=2048, unique=(modulus,), **EK
-            )
-        else:
-            self.ek_key = private_key(f"{seed} ek")
-            self.ek = ecc_public(self.ek_key, **EK)
-        self.firmware_version = 0x2024_0101_0000_0001
-        self.clock = 1_000_000
-        self.safe = True
-        self.reset_count = 7
-        self.restart_count = 0
-        self.registers = [ZERO] * len(QUOTED_REGISTERS)
-        self.created = 0
-
-    def reset(self) -> None:
-        """Do what a power cycle does."""
-        self.clock += 60_000
-        self.reset_count += 1
-        self.restart_count = 0
-        self.registers = [ZERO] * len(QUOTED_REGISTERS)
-
-    def extend(self, register: int, digest: bytes) -> None:
-        """TPM2_PCR_Extend."""
-        self.registers[register] = sha256(self.registers[register] + digest)
-
-    def _clock_info(self) -> tpm.ClockInfo:
-        self.clock += 1_000
-        return tpm.ClockInfo(
-            clock=self.clock,
-            reset_count=self.reset_count,
-            restart_count=self.restart_count,
-            safe=self.safe,
-        )
-
-    def attest(self, **changes: Any) -> tuple[bytes, bytes]:
-        """Return a TPMS_ATTEST and the AK's TPMT_SIGNATURE over it."""
-        fields: dict[str, Any] = {
-            "qualified_signer": self.ak.qualified_name(tpm.hierarchy_name(tpm.RH_ENDORSEMENT)),
-            "extra_data": b"",
-            "clock_info": self._clock_info(),
-            "firmware_version": self.firmware_version,
-        }
-        encoded = tpm.Attest(**(fields | changes)).encode()
-        return encoded, self.signature(encoded)
-
-    def signature(self, data: bytes) -> bytes:
-        """Return the AK's TPMT_SIGNATURE over any bytes: a restricted key would refuse some."""
-        return make_signature(self.ak_key, self.ak_kind, data)
-
-    def quote(self, binding: bytes, **changes: Any) -> tuple[bytes, bytes]:
-        """TPM2_Quote over sha256:0-15; `changes` are fields of the TPMS_ATTEST."""
-        selection = tpm.PcrSelection(bank=tpm.ALG_SHA256, registers=QUOTED_REGISTERS)
-        hash_ = tpm.HASHES[self.ak_kind.hash]
-        digest = hashlib.new(hash_, b"".join(self.registers)).digest()
-        attested = tpm.Quote(selections=(selection,), digest=digest)
-        return self.attest(**({"attested": attested, "extra_data": binding} | changes))
-
-    def storage_primary(self) -> tpm.Public:
-        """Return the NULL hierarchy's storage primary of this boot."""
-        key = private_key(f"{self.seed} null primary {self.reset_count}")
-        return ecc_public(key, attributes=process_key.STORAGE_ATTRIBUTES, **STORAGE)
-
-    def create(
-        self,
-        outside_info: bytes,
-        *,
-        may_sign: bool = False,
-        public: Mapping[str, Any] | None = None,
-        **creation: Any,
-    ) -> tuple[tpm.Public, bytes]:
-        """TPM2_Create of a process key: its public area and TPMS_CREATION_DATA."""
-        self.created += 1
-        template: dict[str, Any] = {
-            "attributes": process_key.ATTRIBUTES,
-            "policy": process_key.policy_digest(may_sign=may_sign),
-        }
-        key = ecc_public(
-            private_key(f"{self.seed} process {self.created}"), **(template | dict(public or {}))
-        )
-        registers = process_key.CREATION_REGISTERS
-        parent = self.storage_primary().name()
-        fields: dict[str, Any] = {
-            "selections": (tpm.PcrSelection(bank=tpm.ALG_SHA256, registers=registers),),
-            "digest": sha256(b"".join(self.registers[register] for register in registers)),
-            "locality": 1,
-            "parent_name_hash": tpm.ALG_SHA256,
-            "parent_name": parent,
-            "parent_qualified_name": tpm.qualify(parent, tpm.hierarchy_name(tpm.RH_NULL)),
-            "outside_info": outside_info,
-        }
-        return key, tpm.CreationData(**(fields | creation)).encode()
-
-    def activate(self, name: bytes, id_object: bytes, encrypted_secret: bytes) -> bytes:
-        """TPM2_ActivateCredential, for an object of this Name; ValueError where a TPM refuses."""
-        seed = self._open_seed(encrypted_secret)
-        size = int.from_bytes(id_object[:2])
-        integrity, identity = id_object[2 : 2 + size], id_object[2 + size :]
-        key = activation.kdf_a(seed, b"INTEGRITY", b"", b"", bits=256)
-        if not hmac.compare_digest(integrity, hmac.digest(key, identity + name, "sha256")):
-            raise ValueError("TPM_RC_INTEGRITY")
-        storage_key = activation.kdf_a(seed, b"STORAGE", name, b"", bits=128)
-        opened = _open_cfb(storage_key, identity)
-        return opened[2 : 2 + int.from_bytes(opened[:2])]
-
-    def _open_seed(self, encrypted: bytes) -> bytes:
-        if isinstance(self.ek_key, rsa.RSAPrivateKey):
-            oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), b"IDENTITY\0")
-            return self.ek_key.decrypt(encrypted, oaep)
-        x, y = encrypted[2:34], encrypted[36:68]
-        numbers = ec.EllipticCurvePublicNumbers(
-            int.from_bytes(x), int.from_bytes(y), ec.SECP256R1()
-        )
-        z = self.ek_key.exchange(ec.ECDH(), numbers.public_key())
-        return activation.kdf_e(z, b"IDENTITY", x, _point(self.ek_key)[0])
-
-
-def _open_cfb(key: bytes, data: bytes) -> bytes:
-    return Cipher(algorithms.AES(key), CFB(bytes(16))).decryptor().update(data)
-
-
-# The kernel
 
 
 def make_record(  # noqa: PLR0913
@@ -491,72 +131,9 @@ def record_of(data: bytes, *, register: int = 10, template: str = "ima-sig") -> 
     return Record(register=register, template_hash=template_hash, template=template, data=data)
 
 
-# The process
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulatedProcess:
-    """A process that runs, its record, and the key that was made for it."""
-
-    core: CoreRecord
-    look: Look
-    use_key: ec.EllipticCurvePrivateKey
-    public: tpm.Public
-    new: NewProcess
-
-    @property
-    def key_name(self) -> bytes:
-        return self.public.name()
-
-    @property
-    def place(self) -> Place:
-        return Place(uid=self.core.uid, device=self.look.executable.device)
-
-    def known(self) -> KnownProcess:
-        return KnownProcess(key_name=self.key_name, look=self.look)
-
-    def remembered(self, workload: str = IDENTITY) -> Known:
-        """Return what a verifier remembers once it has accepted the process."""
-        return Known(key_name=self.key_name, core=self.core.encode(), workload=workload)
-
-    def looking(self, **changes: Any) -> "SimulatedProcess":
-        """Return the process with another look at it."""
-        look = replace(self.look, **changes)
-        return replace(self, look=look, new=replace(self.new, look=look))
-
-
-def mapped_file(path: str, contents: bytes, **changes: Any) -> MappedFile:
-    """Return a file as a look shows it."""
-    fields: dict[str, Any] = {
-        "path": f"/{path}".encode(),
-        "digest": sha256(contents),
-        "device": 0xFE00,
-        "inode": int.from_bytes(sha256(path.encode())[:4]),
-        "size": len(contents),
-        "links": 1,
-        "owner": 0,
-        "mode": 0o755,
-        "filesystem": EXT4,
-        "segments": (Segment(offset=0x1040, address=0x2040, length=0x1F00),),
-        "is_movable": True,
-    }
-    return MappedFile(**(fields | changes))
-
-
-def text_of(file: int, **changes: Any) -> MappedRange:
-    """Return the executable mapping of a file."""
-    fields: dict[str, Any] = {
-        "file": file,
-        "start": 0x400000 + 0x100000 * file,
-        "offset": 0x1000,
-        "length": 0x2000,
-        "anonymous": 0,
-        "is_writable": False,
-    }
-    return MappedRange(**(fields | changes))
-
-
-# The node
+def encoded(records: Iterable[Record]) -> bytes:
+    """Return the list, or a part of it, as the kernel writes it."""
+    return b"".join(record.encode() for record in records)
 
 
 POSTURE = Posture(
@@ -938,18 +515,18 @@ class SimulatedNode:
     ) -> Evidence:
         """Quote and read the list; `quote` and `changes` are fields of TPMS_ATTEST and Evidence."""
         body = body or self.body(canaries=self.let_loose(challenge))
-        encoded = body.encode()
-        binding = quote_binding(challenge.trust_domain, challenge.digest(), sha256(encoded))
+        said = body.encode()
+        binding = quote_binding(challenge.trust_domain, challenge.digest(), sha256(said))
         attest, signature = self.tpm.quote(binding, **dict(quote or {}))
         records = self.records[challenge.first_record :]
         fields: dict[str, Any] = {
             "node": self.name,
             "challenge": challenge.digest(),
-            "body": encoded,
+            "body": said,
             "quote": attest,
             "signature": signature,
             "registers": tuple(self.tpm.registers),
-            "records": b"".join(record.encode() for record in records),
+            "records": encoded(records),
             "withdrawn": (),
             "boot_log": self.boot_log if challenge.wants_boot_log else b"",
         }

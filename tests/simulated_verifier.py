@@ -16,7 +16,8 @@ import pytest
 from evidence import Challenge, Evidence
 from evidence.canary import Place
 from evidence.messages import SignedMessage
-from tests.simulated_node import NOW, SimulatedNode, make_challenge, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import NOW, SimulatedNode, make_challenge
 from verifier import Accepted, NodeVerdict, Reason, Refused, Rejected, appraise, verify_signed
 from verifier.appraisal import highest
 from verifier.canary import remember_asked, remember_outcome

@@ -26,7 +26,8 @@ from tests.credential.test_asgi import served
 from tests.open_doors import open_doors, trusting
 from tests.relying_party import token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, IDENTITY, SimulatedNode, SimulatedProcess
+from tests.simulated_node import AUDIENCE, SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier.__main__ import main as verifier_main
 from verifier.case import BOOT_POLICY
 from verifier.commands import YES

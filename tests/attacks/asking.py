@@ -1,6 +1,7 @@
 """Who attacks by asking, what they are after, and why a process is refused."""
 
-from tests.simulated_node import SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, only, reasons
 from verifier import Reason
 from verifier.policy import ReferenceSet

@@ -20,7 +20,8 @@ from evidence.ima import (
     read_records,
 )
 from tests.shared_vectors import VECTORS
-from tests.simulated_node import KERNEL_POLICY, SimulatedNode, make_record, record_of, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import KERNEL_POLICY, SimulatedNode, encoded, make_record, record_of
 from verifier.policy import ReferenceSet
 from verifier.reasons import Reason
 
@@ -389,11 +390,6 @@ MUTATIONS = (
 HUGE = (1 << 31).to_bytes(4, "little")
 _HEAD_BYTES = 4 + 20
 """Register and template hash."""
-
-
-def encoded(records: Iterable[Record]) -> bytes:
-    """Return the list as the kernel writes it."""
-    return b"".join(record.encode() for record in records)
 
 
 def _swapped(number: int) -> bytes:

@@ -34,7 +34,8 @@ from tests.simulated_boot import (
     variable,
     without,
 )
-from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, make_record, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, make_record
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from tests.verifier.test_case import exported
 from verifier import Accepted, NodeVerdict, Reason, Rejected

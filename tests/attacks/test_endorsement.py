@@ -28,7 +28,8 @@ from tests.makers import (
     trusting,
     verify,
 )
-from tests.simulated_node import NOW, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import NOW
 from verifier import Reason, Rejected
 from verifier.crypto import certified_keys
 from verifier.endorsement import DEEPEST, MOST_SIGNATURES, Trust, read_ek_certificate

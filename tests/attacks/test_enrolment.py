@@ -13,26 +13,13 @@ from evidence import Malformed, tpm
 from evidence.certificate import Certificate
 from evidence.messages import Activation, Enrol
 from tests.makers import certify, found, trusting
-from tests.simulated_node import (
-    EK,
-    MANUFACTURER,
-    NOW,
-    SimulatedManufacturer,
-    SimulatedNode,
-    ecc_public,
-    private_key,
-    sha256,
-)
+from tests.simulated_keys import EK, ecc_public, private_key, sha256
+from tests.simulated_node import NOW, SimulatedNode
+from tests.simulated_tpm import MANUFACTURER, SimulatedManufacturer
 from verifier import Reason, Rejected
 from verifier.crypto.activation import make_credential
 from verifier.endorsement import Trust
-from verifier.enrolment import (
-    Allowed,
-    JudgedEnrolment,
-    ek_hash,
-    judge_enrolment,
-    verify_answer,
-)
+from verifier.enrolment import Allowed, JudgedEnrolment, ek_hash, judge_enrolment, verify_answer
 
 NETWORK = "anyone who reaches the verifier"
 BENCH = "the owner of another TPM"

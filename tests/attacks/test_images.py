@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.attacks.asking import IDENTITY, OVERLAY, ROOT, SIBLING, image_of, why
-from tests.simulated_node import LIBC, PROGRAM, SimulatedNode, SimulatedProcess
+from tests.simulated_node import LIBC, SimulatedNode
+from tests.simulated_process import PROGRAM, SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason
 from verifier.policy import ReferenceSet

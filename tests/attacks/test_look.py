@@ -7,7 +7,8 @@ import pytest
 
 from evidence.process import LAUNCHED
 from tests.attacks.asking import IDENTITY, OVERLAY, PROCESS, SIBLING, USER, why, why_known
-from tests.simulated_node import LIBC, PROGRAM, SYSTEM_FILES, SimulatedNode, mapped_file, text_of
+from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode
+from tests.simulated_process import PROGRAM, mapped_file, text_of
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason
 

@@ -20,7 +20,9 @@ from tests.simulated_agent import (
     tree_of,
     workload_toml,
 )
-from tests.simulated_node import SimulatedNode, SimulatedProcess, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Accepted, Reason, Refused, Rejected
 from verifier.reasons import MOST_FINDINGS

@@ -8,7 +8,9 @@ import pytest
 
 from evidence import Malformed, tpm
 from evidence.messages import QUOTED_REGISTERS
-from tests.simulated_node import NOW, SimulatedNode, SimulatedTpm, ecc_public, sha256
+from tests.simulated_keys import ecc_public, sha256
+from tests.simulated_node import NOW, SimulatedNode
+from tests.simulated_tpm import SimulatedTpm
 from tests.simulated_verifier import SimulatedVerifier
 from verifier import Reason, Rejected, appraise
 

@@ -13,11 +13,11 @@ from tests.attacks.mutations import (
     Mutation,
     When,
     adopt,
-    encoded,
     read_list,
 )
 from tests.shared_vectors import needs_vectors
-from tests.simulated_node import ZERO, SimulatedNode, make_record
+from tests.simulated_node import SimulatedNode, encoded, make_record
+from tests.simulated_tpm import ZERO
 from tests.simulated_verifier import SimulatedVerifier
 from verifier import Reason
 from verifier.check_log import check_log

@@ -17,7 +17,7 @@ from evidence import Malformed, tpm
 from evidence.ima import read_records
 from swtpm import Manufacturer
 from tests.shared_vectors import needs_vectors
-from tests.simulated_node import AK_KINDS, AkKind, make_ak, make_signature
+from tests.simulated_keys import AK_KINDS, AkKind, make_ak, make_signature
 from tests.verifier.quoted import NONCE, Quoted, generated, kernel, refusals
 from verifier.check_quote import check_quote
 from verifier.quote_files import QuoteFiles

@@ -32,7 +32,8 @@ from credential.reasons import Finding
 from evidence import Malformed, cbor
 from evidence.messages import ChallengeRequest, Result, Wanted
 from tests.running_verifier import Player, RunningVerifier, refusal
-from tests.simulated_node import SimulatedNode, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason
 from verifier.ledger import Kind

@@ -39,7 +39,8 @@ from tests.simulated_boot import (
     secure_boot,
     variable,
 )
-from tests.simulated_node import SimulatedNode, make_record, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import SimulatedNode, make_record
 from tests.verifier.quoted import Quoted, refusals
 from tests.verifier.test_case import decisions, exported
 from verifier import Reason, Rejected, plain

@@ -47,7 +47,8 @@ from tests.credential.world import (
     sign_payload,
 )
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import SimulatedProcess
 from tests.verifier.test_origin import JOB, new_step, step_toml
 from verifier import Reason
 from verifier.case import WORKLOAD

@@ -14,7 +14,7 @@ from credential import Refused, Seen, check, wpt
 from credential.check import SKEW
 from tests.relying_party import REVOKED, SUSPENDED, Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, SimulatedProcess
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier import Reason, Rejected
 from verifier.case import WORKLOAD
 from verifier.ledger import Cause

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.attacks.asking import IDENTITY, PROCESS, SIBLING, USER, image_of, why, why_known
-from tests.simulated_node import PROGRAM, SYSTEM_FILES, SimulatedNode, mapped_file, text_of
+from tests.simulated_node import SYSTEM_FILES, SimulatedNode
+from tests.simulated_process import PROGRAM, mapped_file, text_of
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason
 from verifier.policy import ReferenceSet

@@ -12,13 +12,9 @@ import pytest
 from evidence import Malformed
 from evidence.messages import ActivationAnswer, Enrolled, Evidence, Result, SignedMessage
 from tests.running_verifier import Player, RunningVerifier, refusal
-from tests.simulated_node import (
-    MANUFACTURER,
-    TRUST_DOMAIN,
-    SimulatedManufacturer,
-    SimulatedNode,
-    SimulatedProcess,
-)
+from tests.simulated_node import TRUST_DOMAIN, SimulatedNode
+from tests.simulated_process import SimulatedProcess
+from tests.simulated_tpm import MANUFACTURER, SimulatedManufacturer
 from verifier import Reason, Rejected, case, service
 from verifier.case import WORKLOAD
 from verifier.config import Misconfigured

@@ -6,17 +6,11 @@ from typing import Any
 import pytest
 
 from evidence.file_signature import OVER_FILE_ID
-from tests.simulated_node import (
-    LIBC,
-    SYSTEM_FILES,
-    ZERO,
-    SimulatedNode,
-    make_record,
-    mapped_file,
-    sha256,
-    text_of,
-)
+from tests.simulated_keys import sha256
+from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, make_record
+from tests.simulated_process import mapped_file, text_of
 from tests.simulated_signer import SimulatedSigner, verity_record
+from tests.simulated_tpm import ZERO
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier.crypto import file_keys

@@ -6,7 +6,8 @@ import pytest
 
 from attestor.measurement_list import ListUnreadable, MeasurementList
 from evidence import Malformed
-from tests.simulated_node import make_record, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import make_record
 
 RECORDS = [make_record(f"/file/{n}" * (n + 1), sha256(b"%d" % n)).encode() for n in range(12)]
 

@@ -16,7 +16,7 @@ from attestor.interpreter import FLAGS, PythonProgram, resolve, roots
 from attestor.modules import ModuleTrees
 from attestor.proc import NoLook
 from evidence.modules import Module, ModuleTree, digest_of
-from tests.simulated_node import sha256
+from tests.simulated_keys import sha256
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="what only root can change is listed")
 

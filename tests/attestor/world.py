@@ -25,7 +25,8 @@ from attestor.tpm import Tpm
 from evidence.ima import Record
 from swtpm import Manufacturer, SoftwareTpm
 from tests.attestor.puppets import Launched, LocalPuppet, build
-from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import KERNEL_POLICY, KERNEL_VERSION, make_record
 from verifier.client import call
 from verifier.policy import ReferenceSet
 from verifier.reference import encode_reference

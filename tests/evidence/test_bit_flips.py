@@ -13,13 +13,8 @@ from evidence.messages import SignedMessage
 from evidence.posture import Posture
 from evidence.shapes import Shape
 from tests.evidence.shapes import flips
-from tests.simulated_node import (
-    NOW,
-    SYSTEM_FILES,
-    SimulatedNode,
-    SimulatedProcess,
-    make_challenge,
-)
+from tests.simulated_node import NOW, SYSTEM_FILES, SimulatedNode, make_challenge
+from tests.simulated_process import SimulatedProcess
 from verifier import Accepted, NodeVerdict, Rejected, appraise, verify_signed
 
 EVIDENCE_UNREAD = {

@@ -20,7 +20,8 @@ from evidence.ima import (
 )
 from tests.evidence.shapes import flips, records
 from tests.shared_vectors import VECTORS, needs_vectors
-from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode, make_record, record_of
 
 few = settings(max_examples=100, deadline=None)
 

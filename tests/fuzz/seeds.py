@@ -49,8 +49,8 @@ from tests.evidence.test_ima_templates import records as template_records
 from tests.makers import Maker, certify, distinguished, found
 from tests.shared_vectors import VECTORS, expected
 from tests.simulated_boot import COMMAND_LINE, boot_grub, boot_uki, log_of
+from tests.simulated_keys import private_key as simulated_key
 from tests.simulated_node import NOW, SimulatedNode, make_challenge
-from tests.simulated_node import private_key as simulated_key
 from verifier.boot_policy import read_boot_policy
 from verifier.boot_policy_maker import make_boot_policy
 from verifier.case import (

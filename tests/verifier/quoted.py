@@ -12,7 +12,8 @@ from evidence import tpm
 from evidence.event_log import EFI_ACTION, POST_CODE, SEPARATOR, EventLog, SpecId
 from evidence.ima import Record
 from tests.shared_vectors import VECTORS
-from tests.simulated_node import AK_KINDS, make_ak, make_record, make_signature, sha256
+from tests.simulated_keys import AK_KINDS, make_ak, make_signature, sha256
+from tests.simulated_node import make_record
 from tests.verifier.test_event_log import make_event
 from verifier.check_quote import CheckedQuote, check_quote
 from verifier.event_log import judge_event_log

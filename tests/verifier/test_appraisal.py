@@ -5,14 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulated_node import (
-    BOOT_REGISTERS,
-    NOW,
-    SimulatedNode,
-    make_challenge,
-    make_record,
-    sha256,
-)
+from tests.simulated_keys import sha256
+from tests.simulated_node import BOOT_REGISTERS, NOW, SimulatedNode, make_challenge, make_record
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected, appraise, verify_signed
 from verifier.appraisal import highest

@@ -10,14 +10,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from evidence import tpm
-from tests.simulated_node import (
-    AK_KINDS,
-    CURVES,
-    AkKind,
-    SimulatedNode,
-    make_ak,
-    make_signature,
-)
+from tests.simulated_keys import AK_KINDS, CURVES, AkKind, make_ak, make_signature
+from tests.simulated_node import SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected
 from verifier.attestation_key import STRONG, schemes_of, verify_ak, verify_public, verify_sound

@@ -8,7 +8,8 @@ import pytest
 from evidence import Malformed, cbor
 from evidence.messages import Gone, GoneProcess
 from evidence.process import MOST_CONFIGURATION
-from tests.simulated_node import CONFIGURATION, SimulatedNode, make_challenge, text_of
+from tests.simulated_node import SimulatedNode, make_challenge
+from tests.simulated_process import CONFIGURATION, text_of
 from verifier.bounds import (
     DEEPEST,
     FEWEST_ITEMS,

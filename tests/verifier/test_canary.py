@@ -9,7 +9,8 @@ import pytest
 from evidence.canary import MOST_CANARIES, CanaryReport, Place
 from evidence.messages import Challenge, ChallengeRequest
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import SimulatedNode, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import SimulatedNode
 from verifier import Reason, Rejected
 from verifier.canary import MOST_IN_A_BOOT, choose_places
 from verifier.case import Exported, judge, outcome_of

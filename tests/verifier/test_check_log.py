@@ -17,7 +17,8 @@ from evidence.ima_ascii import read_ascii_records
 from tests.evidence.shapes import flips
 from tests.shared_vectors import VECTORS, names, needs_vectors, or_absent
 from tests.shared_vectors import expected as tabled
-from tests.simulated_node import SimulatedNode, make_record, record_of, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode, make_record, record_of
 from verifier import file_tools
 from verifier.__main__ import main
 from verifier.check_log import MOST_OF_A_KIND, CheckedLog, check_log, log_hash_of

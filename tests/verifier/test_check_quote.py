@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from evidence import Malformed, tpm
 from tests.evidence.shapes import flips
-from tests.simulated_node import (
-    AK_KINDS,
-    ecc_public,
-    make_record,
-    make_signature,
-    private_key,
-    sha256,
-)
+from tests.simulated_keys import AK_KINDS, ecc_public, make_signature, private_key, sha256
+from tests.simulated_node import make_record
 from tests.verifier.quoted import (
     AGGREGATE,
     NONCE,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulated_node import make_ak
+from tests.simulated_keys import make_ak
 from tests.verifier.quoted import LIST, Quoted, pem, quoted_list
 from verifier.__main__ import main
 from verifier.commands import MISUSED, NO, YES

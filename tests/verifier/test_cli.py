@@ -22,16 +22,11 @@ from tests.critical_data import (
 )
 from tests.open_doors import Door, Refused, open_doors, trusting
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import (
-    ATTESTOR_FILES,
-    IDENTITY,
-    KERNEL_POLICY,
-    MANUFACTURER,
-    SYSTEM_FILES,
-    SimulatedNode,
-    sha256,
-)
+from tests.simulated_keys import sha256
+from tests.simulated_node import ATTESTOR_FILES, KERNEL_POLICY, SYSTEM_FILES, SimulatedNode
+from tests.simulated_process import IDENTITY
 from tests.simulated_signer import SimulatedSigner
+from tests.simulated_tpm import MANUFACTURER
 from verifier import Rejected, client
 from verifier.__main__ import main
 from verifier.commands import MISUSED, NO, UNKNOWN, YES

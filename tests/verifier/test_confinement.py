@@ -24,13 +24,9 @@ from tests.critical_data import (
     verity_toml,
 )
 from tests.simulated_boot import boot_uki
-from tests.simulated_node import (
-    SYSTEM_FILES,
-    SimulatedNode,
-    SimulatedProcess,
-    make_record,
-    sha256,
-)
+from tests.simulated_keys import sha256
+from tests.simulated_node import SYSTEM_FILES, SimulatedNode, make_record
+from tests.simulated_process import SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, reasons
 from tests.verifier.test_levels import STRICT, STRICT_POSTURE, launched, launching, outcome
 from verifier import Accepted, Reason, Rejected

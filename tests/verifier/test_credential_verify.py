@@ -16,7 +16,8 @@ from credential.servers.introspection import Introspection
 from credential.servers.verifier import Verifier
 from tests.relying_party import Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, ISSUER, TRUST_DOMAIN, SimulatedProcess
+from tests.simulated_node import AUDIENCE, ISSUER, TRUST_DOMAIN
+from tests.simulated_process import SimulatedProcess
 
 URL = f"{AUDIENCE}/post"
 REQUIRED = Requirements(audience=AUDIENCE, minimum="lab", allow_lab=True)

@@ -21,7 +21,8 @@ from evidence.certificate import Certificate, trim
 from tests.evidence.test_certificate import certificates_in
 from tests.makers import EK_USE, certify, found, key_usage, trusting, verify
 from tests.shared_vectors import VECTORS, needs_vectors
-from tests.simulated_node import NOW, private_key
+from tests.simulated_keys import private_key
+from tests.simulated_node import NOW
 from verifier import Rejected
 from verifier.certificates import read_folder
 from verifier.endorsement import Trust, verify_endorsement

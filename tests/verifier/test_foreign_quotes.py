@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from evidence import Malformed, tpm
 from evidence.event_log import EventLog
 from tests.shared_vectors import VECTORS, needs_vectors
-from tests.simulated_node import AK_KINDS, make_ak, sha256
+from tests.simulated_keys import AK_KINDS, make_ak, sha256
 from tests.verifier.quoted import (
     NONCE,
     SHA1,

@@ -18,7 +18,8 @@ from evidence.process import Purpose
 from tests.open_doors import open_doors
 from tests.relying_party import REVOKED, VALID, Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedNode, SimulatedProcess
+from tests.simulated_node import AUDIENCE, NOW, SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier import NodeVerdict, Reason
 from verifier.__main__ import main
 from verifier.case import WORKLOAD, Case, Exported, judge, outcome_of

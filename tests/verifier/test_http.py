@@ -17,7 +17,8 @@ from evidence.messages import Challenge
 from evidence.shapes import Message
 from tests.open_doors import Door, Refused, open_doors, trusting
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, NOW, TRUST_DOMAIN, SimulatedNode
+from tests.simulated_node import NOW, TRUST_DOMAIN, SimulatedNode
+from tests.simulated_process import IDENTITY
 from verifier import Reason, case, client
 from verifier.config import Misconfigured
 from verifier.doors.operators import operators_socket

@@ -10,7 +10,8 @@ import pytest
 
 from evidence import Malformed
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from tests.verifier.test_origin import JOB, STEP, new_step, step_toml
 from verifier.case import WORKLOAD
 from verifier.ledger import Cause, Kind

@@ -7,7 +7,7 @@ import pytest
 from evidence import tpm
 from evidence.ima import read_records
 from tests.shared_vectors import needs_vectors
-from tests.simulated_node import AK_KINDS, AkKind
+from tests.simulated_keys import AK_KINDS, AkKind
 from tests.verifier.quoted import KERNEL_NONCE, banks_of, kernel, notes, read, read_json, refusals
 from verifier.check_quote import check_quote
 from verifier.quoted_registers import Register

@@ -30,7 +30,9 @@ from sqlalchemy import create_engine
 from evidence.messages import ActivationAnswer, Challenge, Result, SignedMessage
 from tests.open_doors import Door, Refused, trusting
 from tests.running_verifier import Player
-from tests.simulated_node import KERNEL_POLICY, MANUFACTURER, SimulatedNode, SimulatedProcess
+from tests.simulated_node import KERNEL_POLICY, SimulatedNode
+from tests.simulated_process import SimulatedProcess
+from tests.simulated_tpm import MANUFACTURER
 from verifier import Reason, client, plain
 from verifier.__main__ import main
 from verifier.case import KERNEL_POLICY as KERNEL_POLICY_KIND

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidence.process import Look, Mapping, Segment
-from tests.simulated_node import SimulatedNode, mapped_file
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import mapped_file
 from verifier.layout import find_misplaced
 from verifier.reasons import Reason
 

@@ -10,14 +10,13 @@ from evidence.posture import MOST_CGROUPS, Posture
 from evidence.process import arguments_digest, environment_digest
 from tests import simulated_agent
 from tests.simulated_boot import COMMAND_LINE, boot_uki, load_options
-from tests.simulated_node import (
+from tests.simulated_node import POSTURE, SimulatedNode
+from tests.simulated_process import (
     ARGUMENTS,
     CONFIGURATION,
     ENVIRONMENT,
     LAUNCH,
-    POSTURE,
     PROGRAM,
-    SimulatedNode,
     SimulatedProcess,
 )
 from tests.simulated_verifier import SimulatedVerifier, only, reasons

@@ -18,7 +18,8 @@ from credential.servers.verifier import Verifier
 from tests.open_doors import Door, open_doors
 from tests.relying_party import Party, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import ISSUER, SimulatedProcess
+from tests.simulated_node import ISSUER
+from tests.simulated_process import SimulatedProcess
 from verifier.doors import listeners
 
 PATIENCE_SECONDS = 60

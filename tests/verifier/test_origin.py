@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from evidence.process import LAUNCHED, Origin
-from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, accepted, reasons
 from verifier import Accepted, Reason, Refused, Rejected
 from verifier.origin import order_by_parents

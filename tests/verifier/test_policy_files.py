@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.simulated_node import SimulatedNode, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode
 from verifier import Reason, Rejected
 from verifier.policy import (
     LEVELS,

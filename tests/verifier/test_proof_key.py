@@ -7,7 +7,8 @@ import pytest
 
 from evidence import process_key
 from evidence.process import PROOF_KEYS
-from tests.simulated_node import SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import SimulatedProcess
 from tests.simulated_verifier import SimulatedVerifier, only, reasons
 from verifier import Accepted, Reason, Refused
 from verifier.workload import read_workload

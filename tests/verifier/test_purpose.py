@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidence.process import ANY_PURPOSE, MOST_CONTEXT_BYTES, Purpose
-from tests.simulated_node import IDENTITY, NOW, SimulatedNode
+from tests.simulated_node import NOW, SimulatedNode
+from tests.simulated_process import IDENTITY
 from tests.simulated_verifier import SimulatedVerifier, only, reasons
 from verifier import Accepted, Reason, Refused, Rejected
 from verifier.node import Approval, Errand

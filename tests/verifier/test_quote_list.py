@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from evidence.ima import Record, encode_values
-from tests.simulated_node import make_record, record_of, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import make_record, record_of
 from tests.verifier.quoted import (
     AGGREGATE,
     FIRMWARE,

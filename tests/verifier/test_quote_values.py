@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulated_node import make_record, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import make_record
 from tests.verifier.quoted import LIST, boot_log, encoded, notes, quoted_boot, refusals
 from verifier.check_quote import check_quote
 from verifier.reasons import Reason

@@ -12,7 +12,7 @@ from evidence.certificate import Certificate
 from evidence.messages import Activation
 from swtpm import Manufacturer, SoftwareTpm
 from tests.real_node import RealNode
-from tests.simulated_node import sha256
+from tests.simulated_keys import sha256
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason, Rejected
 from verifier.certificates import read_file

@@ -31,7 +31,8 @@ from credential.servers.verifier import Verifier
 from tests.open_doors import open_doors
 from tests.relying_party import token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, ISSUER, NOW, TRUST_DOMAIN, SimulatedProcess
+from tests.simulated_node import AUDIENCE, ISSUER, NOW, TRUST_DOMAIN
+from tests.simulated_process import SimulatedProcess
 
 KILLS = 12
 CLIENTS = 4

@@ -19,7 +19,9 @@ from evidence import Malformed
 from tests import simulated_agent
 from tests.relying_party import FORM, REVOKED, SUSPENDED, VALID, Party, register, token_of
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier import Rejected
 from verifier.boot_policy import read_boot_policy
 from verifier.case import BOOT_POLICY, KERNEL_POLICY, REFERENCE, WORKLOAD

@@ -11,7 +11,8 @@ import pytest
 from evidence import Malformed
 from evidence.messages import Gone, GoneProcess
 from tests.running_verifier import Player, RunningVerifier, refusal
-from tests.simulated_node import IDENTITY, SimulatedNode, SimulatedProcess
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier import Reason
 from verifier.case import REFERENCE, WORKLOAD
 from verifier.ledger import Cause, Kind

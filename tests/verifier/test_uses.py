@@ -14,7 +14,8 @@ from credential import base64url, use, wit
 from credential.use import MEDIA_TYPE, MOST_BATCH, Use
 from tests.relying_party import Party, register
 from tests.running_verifier import Player, RunningVerifier
-from tests.simulated_node import AUDIENCE, IDENTITY, NOW, SimulatedProcess
+from tests.simulated_node import AUDIENCE, NOW
+from tests.simulated_process import IDENTITY, SimulatedProcess
 from verifier.__main__ import main
 from verifier.commands import YES
 

@@ -4,7 +4,8 @@ import pytest
 
 from evidence import tpm
 from tests.shared_vectors import VECTORS, needs_vectors
-from tests.simulated_node import SimulatedNode, ecc_public, private_key, sign
+from tests.simulated_keys import ecc_public, private_key, sign
+from tests.simulated_node import SimulatedNode
 from verifier.crypto import p256
 
 

@@ -7,19 +7,10 @@ import pytest
 
 from evidence.messages import KnownProcess
 from tests.attacks.asking import IDENTITY, PROCESS, ROOT, SIBLING, why, why_known
-from tests.simulated_node import SimulatedNode, text_of
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import text_of
 from tests.simulated_verifier import SimulatedVerifier, accepted, reasons
 from verifier import Reason, Refused
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=80, attacker=PROCESS, asset=IDENTITY)

@@ -3,20 +3,12 @@
 import pytest
 
 from tests.attacks.asking import IDENTITY, PROCESS, ROOT, USER, why
-from tests.simulated_node import PROGRAM, PROGRAM_FILES, SimulatedNode, mapped_file, sha256, text_of
+from tests.simulated_keys import sha256
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import PROGRAM, PROGRAM_FILES, mapped_file, text_of
 from tests.simulated_verifier import SimulatedVerifier, only
 from verifier import Reason, Refused
 from verifier.policy import ReferenceSet
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=54, attacker=PROCESS, asset=IDENTITY)

@@ -6,22 +6,14 @@ import pytest
 
 from evidence import Malformed
 from evidence.messages import INSTANCE_REGISTER, MOST_HAND_OVERS, HandOver
-from tests.simulated_node import ZERO, SimulatedNode, point_bytes, private_key, sha256
+from tests.simulated_keys import point_bytes, private_key, sha256
+from tests.simulated_node import SimulatedNode
+from tests.simulated_tpm import ZERO
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected, verify_signed
 
 ROOT = "root on the node, with a known interpreter"
 ASSET = "the attestor's voice"
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=121, attacker=ROOT, asset=ASSET)

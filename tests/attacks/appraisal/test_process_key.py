@@ -7,19 +7,10 @@ import pytest
 
 from evidence import process_key, tpm
 from tests.attacks.asking import IDENTITY, ROOT, why
-from tests.simulated_node import SimulatedNode, SimulatedTpm
+from tests.simulated_node import SimulatedNode
+from tests.simulated_tpm import SimulatedTpm
 from tests.simulated_verifier import SimulatedVerifier
 from verifier import Reason
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=83, attacker=ROOT, asset=IDENTITY)

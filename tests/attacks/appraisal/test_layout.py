@@ -7,19 +7,10 @@ import pytest
 
 from evidence.process import Mapping, Segment
 from tests.attacks.asking import IDENTITY, PROCESS, USER, why
-from tests.simulated_node import SimulatedNode, SimulatedProcess, text_of
+from tests.simulated_node import SimulatedNode
+from tests.simulated_process import SimulatedProcess, text_of
 from tests.simulated_verifier import SimulatedVerifier, accepted
 from verifier import Reason
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=51, attacker=PROCESS, asset=IDENTITY)

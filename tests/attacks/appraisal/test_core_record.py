@@ -8,16 +8,6 @@ from tests.simulated_verifier import SimulatedVerifier
 from verifier import Reason
 
 
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
-
-
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_a_record_of_other_namespaces(
     node: SimulatedNode, verifier: SimulatedVerifier, count: int

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode, sha256
+from tests.simulated_keys import sha256
+from tests.simulated_node import LIBC, SYSTEM_FILES, SimulatedNode
 from tests.simulated_verifier import SimulatedVerifier, accepted, only, reasons
 from verifier import Reason, Rejected
 from verifier.policy import ReferenceSet
@@ -16,16 +17,6 @@ from verifier.workload import read_workload
 OPERATOR = "an operator's mistake"
 ROOT = "root on the node"
 POLICY = "the policy"
-
-
-@pytest.fixture
-def node() -> SimulatedNode:
-    return SimulatedNode()
-
-
-@pytest.fixture
-def verifier(node: SimulatedNode) -> SimulatedVerifier:
-    return SimulatedVerifier(node)
 
 
 @pytest.mark.attack(number=98, attacker=OPERATOR, asset=POLICY)
