@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         return MALFORMED if isinstance(refusal, Malformed) else REFUSED
     except ValueError as error:
         parser.error(str(error))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        parser.error(f"{error.filename}: {error.strerror}; is that its name?")
     except OSError as error:
         print(f"could not tell: {error}", file=sys.stderr)
         return COULD_NOT_TELL
