@@ -12,6 +12,7 @@ from tpm2_pytss.constants import ESYS_TR, TPM2_CAP
 from tpm2_pytss.types import TPM2B_DATA, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPMS_ATTEST
 from tpm2_pytss.utils import NVReadEK, create_ek_template
 
+from evidence.certificate import trim
 from swtpm import Manufacturer, SoftwareTpm
 
 pytestmark = pytest.mark.swtpm
@@ -28,7 +29,7 @@ def read(tpm: SoftwareTpm, index: int) -> bytes:
 
 
 def certificate(tpm: SoftwareTpm, index: int) -> x509.Certificate:
-    return x509.load_der_x509_certificate(read(tpm, index).rstrip(b"\xff"))
+    return x509.load_der_x509_certificate(trim(read(tpm, index)))
 
 
 @pytest.mark.parametrize(("template", "index", "kind"), TEMPLATES)
