@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import cast
 
-from credential import base64url, crypto, grant, wit
+from credential import crypto, grant, wit
 from credential.keys import thumbprint
 from credential.status import Place
 from evidence import cbor, tpm
@@ -18,6 +18,7 @@ from verifier.keys import Keys
 from verifier.verdict import Accepted
 
 JTI_BYTES = 16
+"""Written in hexadecimal: an operator gives it to a command, where nothing may begin with `-`."""
 
 Random = Callable[[int], bytes]
 """Return so many random bytes: `secrets.token_bytes`, but in tests."""
@@ -157,7 +158,7 @@ def _new_token(accepted: Accepted, occasion: Occasion, random: Random) -> Token:
 def _renewed(token: Token, accepted: Accepted, occasion: Occasion, random: Random) -> Token:
     return replace(
         token,
-        jti=base64url.encode(random(JTI_BYTES)),
+        jti=random(JTI_BYTES).hex(),
         issued=occasion.now,
         expires=_expiry(accepted, occasion),
         policy_version=occasion.policy_version,

@@ -32,7 +32,7 @@ from verifier.__main__ import main
 from verifier.commands import MISUSED, NO, UNKNOWN, YES
 from verifier.config import Config
 from verifier.enrolment import ek_hash
-from verifier.ledger import Kind
+from verifier.ledger import Cause, Kind
 from verifier.operations.documents import kernel_policy_name
 from verifier.reference import read_reference
 
@@ -255,6 +255,23 @@ def test_operators_commands(
     assert main(["node", "forget", "build-7", *asking]) == YES
     assert main(["status", *asking]) == YES
     assert "policy_version" in capsys.readouterr().out
+
+
+def test_every_token_can_be_named_to_a_command(
+    verifier: RunningVerifier, asking: list[str]
+) -> None:
+    """These bytes begin with - in base64url, which the command took for an option."""
+    node = SimulatedNode()
+    verifier.trust(node)
+    player = Player(node, verifier.service)
+    player.enrol()
+    player.attest()
+    process = node.new_process()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(verifier.service, "random", lambda count: b"\xfb" * count)
+        player.attest([process])
+    assert main(["credential", "revoke", player.claims(process).jti, *asking]) == YES
+    assert set(verifier.statuses().values()) == {Cause.OPERATOR}
 
 
 def test_a_signer_is_a_reference_value_too(
