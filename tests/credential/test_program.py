@@ -194,11 +194,20 @@ def test_what_became_of_the_token_is_asked_or_left_unasked_by_name(verify: Verif
     assert verify(status="x") == 2
 
 
-def test_an_unreadable_file_is_3(
-    verify: Verify, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_unreadable_file_is_3(verify: Verify, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of the kernel's that is there, and of which every read fails."""
+    assert verify("--keys", "/proc/self/mem") == 3
+    assert "could not tell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--keys", "--status"])
+def test_a_file_that_is_not_there_is_2(
+    verify: Verify, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    assert verify("--keys", str(tmp_path / "nothing")) == 3
-    assert "nothing" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        verify(option, str(tmp_path / "nothing"))
+    assert exit_.value.code == 2
+    assert f"{tmp_path / 'nothing'}: No such file" in capsys.readouterr().err
 
 
 def test_importing_the_room_imports_no_http_library() -> None:

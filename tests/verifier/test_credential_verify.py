@@ -137,18 +137,6 @@ def test_a_verifier_that_is_not_there(scene: Scene, unused_tcp_port: int) -> Non
     assert scene.verify("--status-unchecked", "--keys", f"{nowhere}/v1/keys") == 3
 
 
-@pytest.mark.parametrize("option", ["--status", "--keys"])
-def test_a_file_that_is_not_there_is_misuse(
-    scene: Scene, capsys: pytest.CaptureFixture[str], option: str
-) -> None:
-    missing = scene.directory / "missing"
-    ways = scene.offline if option == "--keys" else []
-    with pytest.raises(SystemExit) as exit_:
-        scene.verify(*ways, option, str(missing))
-    assert exit_.value.code == 2
-    assert f"{missing}: No such file" in capsys.readouterr().err
-
-
 def test_what_is_there_and_is_something_else(scene: Scene) -> None:
     assert scene.verify("--status", f"{scene.home}/v1/keys") == 2
     assert scene.verify("--status", f"{scene.home}/v1/status/7") == 3
