@@ -40,6 +40,10 @@ Acquire::Retries "3";
 """
 
 
+class Gone(Failed):
+    """The mirror lists a package of which it no longer has the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Apt:
     """An apt directory in which nothing is installed, so that every dependency is fetched."""
@@ -83,9 +87,14 @@ class Apt:
         return tuple(sorted(into.glob("*.deb")))
 
     def fetch(self, package: str, version: str, into: Path) -> Path:
-        """Fetch one package, in one version, without what it depends on."""
+        """Fetch one package, in one version, without what it depends on; raise Gone on a 404."""
         into.mkdir(parents=True, exist_ok=True)
-        self._run("apt-get", "download", f"{package}={version}", cwd=into)
+        try:
+            self._run("apt-get", "download", f"{package}={version}", cwd=into)
+        except Failed as failure:
+            if " 404 " not in str(failure):
+                raise
+            raise Gone(f"the mirror lists {package} {version} and has no such file") from failure
         [archive] = into.glob(f"{package}_*.deb")
         return archive
 

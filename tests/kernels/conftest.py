@@ -23,7 +23,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Print what came of each kernel."""
     rows = [
         dict(report.user_properties, outcome=outcome)
-        for outcome in ("passed", "failed", "xfailed", "xpassed")
+        for outcome in ("passed", "skipped", "failed", "xfailed", "xpassed")
         for report in terminalreporter.stats.get(outcome, ())
         if report.when == "call" and dict(report.user_properties).get("kernel")
     ]
@@ -39,7 +39,8 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 
 def line(row: dict[str, Any]) -> str:
     """Return a row of the table."""
-    verdict = row.get("verdict", "") if row["outcome"] in ("passed", "xpassed") else "FAILED"
+    is_told = row["outcome"] in ("passed", "skipped", "xpassed")
+    verdict = row.get("verdict", "") if is_told else "FAILED"
     seconds = f"{row['seconds']} s" if "seconds" in row else "no boot"
     counts = row.get("templates")
     told = ", ".join(f"{count} {name}" for name, count in counts.items()) if counts else ""
