@@ -68,18 +68,18 @@ def test_kernel(
     record_property("kernel", kernel)
     record_property("suite", chosen.suite)
     record_property("template", chosen.template)
+    try:
+        image.kernel(kernel)
+    except Gone as gone:
+        record_property("verdict", "gone from the mirror")
+        pytest.skip(str(gone))
     started = time.monotonic()
     if chosen.series == WITHOUT_IMA:
         record_property("verdict", "refused: no IMA")
         with pytest.raises(Failed, match="this kernel has no IMA"):
             boot(manufacturer, tmp_path / "tpm", kernel, chosen.template)
         return
-    try:
-        booted = boot(manufacturer, tmp_path / "tpm", kernel, chosen.template)
-    except Gone as gone:
-        record_property("verdict", "gone from the mirror")
-        pytest.skip(str(gone))
-    with booted as machine:
+    with boot(manufacturer, tmp_path / "tpm", kernel, chosen.template) as machine:
         record_property("seconds", round(time.monotonic() - started, 1))
         capture(machine, tmp_path / "capture", made_by="tests/kernels/test_kernels.py")
     captured = Capture(folder=tmp_path / "capture")
